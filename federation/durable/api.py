@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The durable operations that everything else is made of, with their promises after a crash.
+
+Two backends keep them: `federation.durable.real.RealFileSystem` (POSIX) and
+`federation.durable.simulated.SimulatedFileSystem` (in memory; a crash loses what was not fsynced). One contract suite
+runs on both. Paths are relative to the file system's root, with "/" between parts.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+
+class BlobWriter(ABC):
+    """A file being written that nobody sees until `publish`. Closing without it leaves nothing behind."""
+
+    @abstractmethod
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Appends bytes."""
+
+    @abstractmethod
+    def publish(self, path: str) -> None:
+        """fsync, rename to `path` (replacing it), fsync the directory: durable when this returns."""
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Removes the temporary file. Does nothing after `publish`."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+
+class Appender(ABC):
+    """An append-only file."""
+
+    @abstractmethod
+    def append(self, data: bytes) -> None:
+        """Adds bytes at the end; not durable before `sync`."""
+
+    @abstractmethod
+    def sync(self) -> None:
+        """fsync: everything appended so far is durable when this returns."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Releases the file without syncing."""
+
+
+class FileSystem(ABC):
+    """Durable files below one root directory.
+
+    A failed fsync ends the process (nothing that follows could be believed). A full disk raises `DiskFullError` and
+    leaves nothing half-written under a final name.
+    """
+
+    @abstractmethod
+    def read(self, path: str, *, max_bytes: int | None = None) -> bytes:
+        """The whole file.
+
+        Raises:
+            ObjectNotFoundError: there is none.
+            LimitExceededError: it is longer than `max_bytes`.
+        """
+
+    @abstractmethod
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset`; fewer at the end of the file."""
+
+    @abstractmethod
+    def size(self, path: str) -> int:
+        """Size in bytes. Raises ObjectNotFoundError."""
+
+    @abstractmethod
+    def exists(self, path: str) -> bool:
+        """Whether a file or directory is there."""
+
+    @abstractmethod
+    def list(self, path: str) -> list[str]:
+        """Names of files and directories in a directory, sorted; [] if it does not exist; temporaries are left out."""
+
+    @abstractmethod
+    def write(self, path: str, data: bytes) -> None:
+        """Replaces a whole file atomically: temp, fsync, rename, fsync dir. Makes missing directories."""
+
+    @abstractmethod
+    def create(self, path: str, data: bytes, *, mode: int = 0o644) -> bool:
+        """Like `write`, but only if nothing is there (O_EXCL); returns whether this call created it."""
+
+    @abstractmethod
+    def writer(self) -> BlobWriter:
+        """A temporary file to be published under a name that is known later."""
+
+    @abstractmethod
+    def appender(self, path: str) -> Appender:
+        """Opens (or makes, durably) an append-only file."""
+
+    @abstractmethod
+    def truncate(self, path: str, length: int) -> None:
+        """Cuts an append-only file to `length` bytes and fsyncs it."""
+
+    @abstractmethod
+    def link(self, source: str, target: str) -> None:
+        """Makes `target` a second name of `source` (hard link, else a copy), durably. An existing target stays."""
+
+    @abstractmethod
+    def rename(self, source: str, target: str) -> None:
+        """Renames a file or directory atomically and fsyncs both parents."""
+
+    @abstractmethod
+    def remove(self, path: str) -> None:
+        """Removes a file; does nothing if it is gone. Durable after the next fsync of the directory."""
+
+    @abstractmethod
+    def mkdir(self, path: str) -> bool:
+        """Makes a directory and its parents; returns whether the last one is new (an atomic claim)."""
+
+    @abstractmethod
+    def publish_tree(self, source: str, target: str) -> None:
+        """fsyncs every file and directory below `source`, renames it to `target` (which must not exist), fsyncs both parents."""
+
+    @abstractmethod
+    def remove_tree(self, path: str) -> None:
+        """Removes a directory and all below it; does nothing if it is gone."""
+
+    @abstractmethod
+    def free_bytes(self) -> int:
+        """Bytes that this user may still write."""
+
+    @abstractmethod
+    def sync_paths(self, paths: Iterable[str]) -> None:
+        """fsyncs existing files (written by others) so that what follows may rely on them."""

@@ -1,0 +1,449 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger's vocabulary: one frozen dataclass per leaf type, past tense, only ids, codes, numbers and digests.
+
+A leaf is a decision with the figures it rests on. Types are versioned by their name's suffix; a changed meaning is a
+new type. `federation.wire` turns a `Leaf` into its exact bytes and back.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+
+class Outcome(StrEnum):
+    """How one site's participation in one round ended."""
+
+    ADMITTED = "admitted"
+    REJECTED = "rejected"
+    MISSED = "missed"
+    DECLINED = "declined"
+    EQUIVOCATION = "equivocation"
+    """A second digest for a round that has a verdict: evidence only, the first verdict stands."""
+
+
+class Reason(StrEnum):
+    """Why, in one code; the sentence beside it has the arithmetic."""
+
+    NONE = "none"
+    # participation
+    WRONG_ROUND = "wrong-round"
+    WRONG_FRAGMENT = "wrong-fragment"
+    WRONG_MANIFEST = "wrong-manifest"
+    STALE_BASE = "stale-base"
+    NOT_INVITED = "not-invited"
+    WRONG_ALLOCATION = "wrong-allocation"
+    WRONG_CODEC = "wrong-codec"
+    WRONG_STEPS = "wrong-steps"
+    WRONG_TOKENS = "wrong-tokens"
+    WRONG_LENGTH = "wrong-length"
+    PAYLOAD_DIGEST = "payload-digest"
+    MALFORMED_PAYLOAD = "malformed-payload"
+    NON_FINITE = "non-finite"
+    NORM_TOO_LARGE = "norm-too-large"
+    SECOND_DIGEST = "second-digest"
+    LATE = "late"
+    NO_ANSWER = "no-answer"
+    TRAINING_TOO_LONG = "training-too-long"
+    UPLOAD_TOO_LONG = "upload-too-long"
+    ROUND_TOO_LONG = "round-too-long"
+    JOB_FAILED = "job-failed"
+    LOSS_SPIKE = "loss-spike"
+    DIVERGED = "diverged"
+    # answers to a manifest
+    POLICY = "policy"
+    MANIFEST_INVALID = "manifest-invalid"
+    MODEL_DIFFERS = "model-differs"
+    UNKNOWN_TRAINER = "unknown-trainer"
+    BUDGET = "budget"
+    # rounds and runs
+    NO_QUORUM = "no-quorum"
+    OPERATOR = "operator"
+    REVERTED = "reverted"
+    COULD_NOT_OPEN = "could-not-open"
+    ABANDONED_TOO_OFTEN = "abandoned-too-often"
+    WITNESSES_SILENT = "witnesses-silent"
+    DISK_FULL = "disk-full"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One site's part in a run.
+
+    Attributes:
+        site: its id.
+        num_inner_steps: H_i of this site.
+        planned_tokens: tokens it means to train per nominal H, for the quorum's share and the weights' plan.
+        courier_round_trip_seconds: lengthens every bound of this site.
+    """
+
+    site: str
+    num_inner_steps: int
+    planned_tokens: int
+    courier_round_trip_seconds: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """How long the coordinator waits, in seconds of its own clock from its own receipt.
+
+    Attributes:
+        answer_seconds: from the opening of a round to a site's first word about it.
+        training_seconds: from the job's start on the round to the end of its window.
+        upload_seconds: from the end of its window to the update's receipt.
+        max_round_seconds: from opening to seal, whatever happens.
+        open_grace_seconds: how long ready sites wait for the members that are not.
+        max_open_wait_seconds: how long no round may be able to open before the run pauses.
+        seal_grace_seconds: once the quorum holds, how long to wait for the rest; 0 waits for every other bound.
+        witness_seconds: how long a commit may wait for its cosignatures before the run pauses.
+        max_abandoned: abandoned rounds in a row after which the run pauses.
+    """
+
+    answer_seconds: int
+    training_seconds: int
+    upload_seconds: int
+    max_round_seconds: int
+    open_grace_seconds: int
+    max_open_wait_seconds: int
+    seal_grace_seconds: int
+    witness_seconds: int
+    max_abandoned: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What deciders need of a run's manifest; the manifest repeats it, and `verify` compares the two.
+
+    Attributes:
+        members: the sites, ascending by id.
+        num_rounds: rounds to commit.
+        num_fragments: P.
+        num_inner_steps: nominal H.
+        tau: inner steps from boundary to merge.
+        first_window_steps: inner steps of window 0; 0 means H/P.
+        max_rounds_in_flight: rounds that may be open at once, 1 + ceil(tau P / H) to P.
+        quorum_sites: admitted sites that a commit needs.
+        quorum_token_percent: share of planned tokens among members not drained or declined, 0 to 100.
+        weighting: "uniform" or "tokens".
+        approvals_required: operators that must approve before the start.
+        evaluate_every: commits between two evaluations; 0 evaluates only version 0 and the end.
+        witness_quorum: cosigning members under a commit, at least floor(n/2) + 1.
+        witness_lag: L, commits that a base may be ahead of its witnesses.
+        bounds: how long to wait for what.
+        theta_digests: digest of theta_0 per fragment.
+    """
+
+    members: tuple[Member, ...]
+    num_rounds: int
+    num_fragments: int
+    num_inner_steps: int
+    tau: int
+    first_window_steps: int
+    max_rounds_in_flight: int
+    quorum_sites: int
+    quorum_token_percent: int
+    weighting: str
+    approvals_required: int
+    evaluate_every: int
+    witness_quorum: int
+    witness_lag: int
+    bounds: Bounds
+    theta_digests: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RosterInstalledV1:
+    """A root-signed roster version came into force."""
+
+    version: int
+    digest: str
+    sites: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCreatedV1:
+    """A run's manifest was accepted by the coordinator; its state is DRAFT."""
+
+    run: str
+    manifest_digest: str
+    plan: Plan
+    operator: str
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunApprovedV1:
+    """One operator approved the manifest; with enough of them the run is APPROVED."""
+
+    run: str
+    operator: str
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStartedV1:
+    """Rounds may open."""
+
+    run: str
+    operator: str
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPausedV1:
+    """No new round opens. `operator` is "" where the decider paused by itself."""
+
+    run: str
+    operator: str
+    command: str
+    reason: Reason
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResumedV1:
+    """Rounds may open again."""
+
+    run: str
+    operator: str
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunAbortedV1:
+    """The run ended without its planned rounds."""
+
+    run: str
+    operator: str
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCompletedV1:
+    """All planned rounds are committed."""
+
+    run: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRevertedV1:
+    """The last version of a round <= to_round of each fragment is current again; later rounds are void."""
+
+    run: str
+    to_round: int
+    operator: str
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteAnsweredV1:
+    """A site accepted or declined a run's manifest by its own policy."""
+
+    run: str
+    site: str
+    manifest_digest: str
+    accepted: bool
+    reason: Reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteDrainedV1:
+    """An operator took a site out of new rounds of all runs."""
+
+    site: str
+    operator: str
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteResumedV1:
+    """A drained site may be invited again."""
+
+    site: str
+    operator: str
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invitation:
+    """One site's work in one round: its allocation at that time and the inner steps of its window."""
+
+    site: str
+    allocation: str
+    num_steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundOpenedV1:
+    """Invited sites train window `round` and encode `fragment` against `base_digest`."""
+
+    run: str
+    round: int
+    fragment: int
+    base_version: int
+    base_digest: str
+    lr_position: int
+    invitations: tuple[Invitation, ...]
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictV1:
+    """What became of one site's part in one round.
+
+    Attributes:
+        update_digest: of the signed update's exact bytes ("" where there is none).
+        payload_digest: of the payload blob.
+        norm: Euclidean norm of the decoded pseudo-gradient, as admission measured it.
+    """
+
+    run: str
+    round: int
+    site: str
+    outcome: Outcome
+    reason: Reason
+    sentence: str
+    update_digest: str = ""
+    payload_digest: str = ""
+    payload_bytes: int = 0
+    weight_tokens: int = 0
+    new_tokens: int = 0
+    num_steps: int = 0
+    norm: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SealedUpdate:
+    """One admitted update with its final weight (an fp32 value)."""
+
+    site: str
+    weight: float
+    update_digest: str
+    payload_digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundSealedV1:
+    """The frozen list of a round, ascending by site; from here the commit's bits are determined."""
+
+    run: str
+    round: int
+    updates: tuple[SealedUpdate, ...]
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contribution:
+    """How one site's decoded pseudo-gradient relates to the aggregate g."""
+
+    site: str
+    norm: float
+    cosine: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundCommittedV1:
+    """A new version of a fragment. `version` is round + 1; version 0 is (theta_0, 0, 0)."""
+
+    run: str
+    round: int
+    fragment: int
+    version: int
+    theta_digest: str
+    blob_digest: str
+    blob_bytes: int
+    aggregate_norm: float
+    contributions: tuple[Contribution, ...]
+    numerics_version: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateRecordedV1:
+    """Digests of momentum and residual that belong to a commit; precedes the fragment's next commit."""
+
+    run: str
+    round: int
+    fragment: int
+    momentum_digest: str
+    residual_digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundAbandonedV1:
+    """A round ended without a commit; (theta, m, r) are unchanged and its number is never used again."""
+
+    run: str
+    round: int
+    reason: Reason
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRequestedV1:
+    """An operator asked the members for an evaluation of the current versions, as a work order of its own."""
+
+    run: str
+    request: int
+    versions: tuple[int, ...]
+    operator: str
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageScore:
+    """Bits per byte of one language (ISO 639-1 or 639-3 code) on `num_bytes` held-out bytes."""
+
+    language: str
+    bits_per_byte: float
+    num_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRecordedV1:
+    """One site's signed evaluation of the model made of these fragment versions.
+
+    Attributes:
+        request: number of the operator's request, 0 for the schedule's own.
+        num_commits: commits in force in the model that was evaluated.
+        versions: version of each fragment.
+        evidence_digest: of the site's signed evaluation.
+    """
+
+    run: str
+    site: str
+    request: int
+    num_commits: int
+    versions: tuple[int, ...]
+    scores: tuple[LanguageScore, ...]
+    evidence_digest: str
+
+
+Body: TypeAlias = (
+    RosterInstalledV1
+    | RunCreatedV1
+    | RunApprovedV1
+    | RunStartedV1
+    | RunPausedV1
+    | RunResumedV1
+    | RunAbortedV1
+    | RunCompletedV1
+    | RunRevertedV1
+    | SiteAnsweredV1
+    | SiteDrainedV1
+    | SiteResumedV1
+    | RoundOpenedV1
+    | VerdictV1
+    | RoundSealedV1
+    | RoundCommittedV1
+    | StateRecordedV1
+    | RoundAbandonedV1
+    | EvaluationRequestedV1
+    | EvaluationRecordedV1
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaf:
+    """One entry of the ledger: when the coordinator decided (microseconds since 1970, its own clock), and what."""
+
+    at_us: int
+    body: Body

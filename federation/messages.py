@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What parties say to each other: a signed header and one body. `federation.wire` has the exact bytes."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+from federation.leaves import LanguageScore, Reason
+
+PROTOCOL_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """Signed with every message.
+
+    Attributes:
+        sequence: number of this message from sender to recipient, from 1, one count over all epochs; 0 in a bare
+            acknowledgement, which is overwritten and never acknowledged.
+        received_through: highest sequence of the other direction up to which all is done.
+        epoch: the sender's agent epoch, from 1; a new one names `previous_epoch_last`, the last sequence before it.
+        checkpoint_size, checkpoint_root: newest ledger checkpoint that the sender has seen (0 and "" if none).
+        expires_at_us: microseconds since 1970 after which the message is refused; 0 means never.
+        blobs: digests that must be durable at the receiver before it acknowledges.
+        algorithm: signature algorithm, "ed25519".
+        encryption: recipient encryption, "" for none.
+    """
+
+    consortium: str
+    sender: str
+    recipient: str
+    sequence: int
+    received_through: int
+    epoch: int
+    previous_epoch_last: int = 0
+    roster_version: int = 0
+    checkpoint_size: int = 0
+    checkpoint_root: str = ""
+    expires_at_us: int = 0
+    blobs: tuple[str, ...] = ()
+    protocol_version: int = PROTOCOL_VERSION
+    algorithm: str = "ed25519"
+    encryption: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acknowledgement:
+    """Nothing but the header's `received_through`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerTail:
+    """Coordinator to site: leaves from `first_index` on (exact bytes), and a signed checkpoint that covers them.
+
+    Attributes:
+        checkpoint: signed note with every cosignature that the coordinator holds for this size.
+        cosigned: further signed notes of smaller sizes with cosignatures the site may not have seen.
+        roster: root-signed roster document, if the site's header named an older version, else b"".
+    """
+
+    first_index: int
+    leaves: tuple[bytes, ...]
+    checkpoint: bytes
+    cosigned: tuple[bytes, ...] = ()
+    roster: bytes = b""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestAnswer:
+    """Site to coordinator: its policy's answer to a run."""
+
+    run: str
+    manifest_digest: str
+    accepted: bool
+    reason: Reason
+    sentence: str
+
+
+class AllocationState(StrEnum):
+    """Life of an allocation, as its agent knows it."""
+
+    INTENDED = "intended"
+    SUBMITTED = "submitted"
+    QUEUED = "queued"
+    READY = "ready"
+    DRAINING = "draining"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllocationReport:
+    """One allocation of a site.
+
+    Attributes:
+        seconds_left: until its wall time, when READY; -1 for no limit.
+        seconds_per_step: measured, 0.0 if unknown.
+    """
+
+    run: str
+    allocation: str
+    state: AllocationState
+    seconds_left: int
+    seconds_per_step: float = 0.0
+
+
+class Phase(StrEnum):
+    """Where a site is in a round, between invitation and verdict."""
+
+    INVITED = "invited"
+    TRAINING = "training"
+    UPLOADING = "uploading"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParticipationReport:
+    """One open round of a site. `step` counts inner steps done of the window."""
+
+    run: str
+    round: int
+    phase: Phase
+    step: int
+    loss: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteStatus:
+    """Site to coordinator: level-triggered report, sent when it changes and as a heartbeat. Never a ledger leaf.
+
+    Attributes:
+        ledger_size: leaves that the site has folded.
+        blobs_wanted: digests the site needs and does not have.
+        applied: per run the version of each fragment that its job has applied ("run:v0,v1,...").
+        waits_for_witnesses: whether the witness rule holds a job back now.
+    """
+
+    ledger_size: int
+    allocations: tuple[AllocationReport, ...] = ()
+    participations: tuple[ParticipationReport, ...] = ()
+    blobs_wanted: tuple[str, ...] = ()
+    applied: tuple[str, ...] = ()
+    waits_for_witnesses: bool = False
+    software: str = ""
+    sent_at_us: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """An update's descriptor: signed on its own, so that it stays evidence without the message that carried it.
+
+    Attributes:
+        base_digest: fragment digest of the base (last committed theta of this fragment).
+        weight_tokens: tokens trained since that base; what the weight may use.
+        new_tokens: tokens of this window; each token counts once in accounting.
+        num_steps: inner steps of this window.
+        payload_digest, payload_bytes: of the payload blob.
+    """
+
+    consortium: str
+    run: str
+    manifest_digest: str
+    round: int
+    fragment: int
+    base_digest: str
+    site: str
+    allocation: str
+    codec: str
+    weight_tokens: int
+    new_tokens: int
+    num_steps: int
+    payload_digest: str
+    payload_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateOffer:
+    """Site to coordinator: a signed update (DSSE bytes around `Update`); its payload is a blob of the header."""
+
+    signed_update: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundDeclined:
+    """Site to coordinator: no update of this round will come."""
+
+    run: str
+    round: int
+    reason: Reason
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosignature:
+    """Site to coordinator: a C2SP cosignature/v1 line for a checkpoint it verified against its own tree."""
+
+    size: int
+    root: str
+    note: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Site to coordinator: scores of one model, bound to its fragment versions."""
+
+    run: str
+    site: str
+    request: int
+    num_commits: int
+    versions: tuple[int, ...]
+    scores: tuple[LanguageScore, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOffer:
+    """Site to coordinator: a signed evaluation (DSSE bytes around `Evaluation`)."""
+
+    signed_evaluation: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Telemetry:
+    """Site to coordinator: step metrics of a job as JSON lines, bounded; kept beside the ledger, never in it."""
+
+    run: str
+    allocation: str
+    lines: tuple[str, ...]
+
+
+class CommandKind(StrEnum):
+    """What an operator can ask for."""
+
+    RUN_CREATE = "run-create"
+    RUN_APPROVE = "run-approve"
+    RUN_START = "run-start"
+    RUN_PAUSE = "run-pause"
+    RUN_RESUME = "run-resume"
+    RUN_ROLLBACK = "run-rollback"
+    RUN_ABORT = "run-abort"
+    RUN_EVALUATE = "run-evaluate"
+    ROUND_ABANDON = "round-abandon"
+    SITE_DRAIN = "site-drain"
+    SITE_RESUME = "site-resume"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Operator to coordinator. The same `id` from the same operator is answered alike and acted upon once.
+
+    Attributes:
+        id: chosen by the client.
+        subject: run or site.
+        number: round, for rollback and abandon.
+        manifest_digest: for run-create; manifest and theta_0 travel as blobs of the header.
+    """
+
+    id: str
+    kind: CommandKind
+    subject: str
+    number: int = 0
+    manifest_digest: str = ""
+    blobs: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandReply:
+    """Coordinator to operator: what became of a command."""
+
+    id: str
+    ok: bool
+    sentence: str
+    leaf_index: int = -1
+
+
+MessageBody: TypeAlias = (
+    Acknowledgement
+    | LedgerTail
+    | ManifestAnswer
+    | SiteStatus
+    | UpdateOffer
+    | RoundDeclined
+    | Cosignature
+    | EvaluationOffer
+    | Telemetry
+    | Command
+    | CommandReply
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """A header and its body."""
+
+    header: Header
+    body: MessageBody
