@@ -40,3 +40,8 @@ def is_digest(value: str) -> bool:
 def short(digest: str) -> str:
     """The first 12 characters of a digest, for people."""
     return digest[:12]
+
+
+def slug_from(name: str) -> str:
+    """The id nearest to a directory's name: lower case, other characters as hyphens, at most 40 characters."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]

@@ -287,6 +287,15 @@ class RoundOpenedV1:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SiteInvitedV1:
+    """A site that became ready after the opening joins a round that is still open."""
+
+    run: str
+    round: int
+    invitation: Invitation
+
+
+@dataclass(frozen=True, kw_only=True)
 class VerdictV1:
     """What became of one site's part in one round.
 
@@ -431,6 +440,7 @@ Body: TypeAlias = (
     | SiteDrainedV1
     | SiteResumedV1
     | RoundOpenedV1
+    | SiteInvitedV1
     | VerdictV1
     | RoundSealedV1
     | RoundCommittedV1

@@ -56,8 +56,8 @@ class CodecSettings:
 class InnerSettings:
     """The inner optimizer (AdamW) and its learning-rate schedule, in nominal inner steps.
 
-    Linear warm-up to `lr` over `warmup_steps`, then cosine to `lr * min_lr_fraction` at `total_steps`. A site that joins
-    late ramps up over `joiner_warmup_steps`. `max_loss` stops a job before it sends (a loss spike), 0 switches that off.
+    Linear warm-up to `lr` over `warmup_steps`, then cosine to `lr * min_lr_fraction` at `total_steps`. A site that
+    joins late ramps up over `joiner_warmup_steps`. `max_loss` stops a job before it sends (a loss spike), 0 never.
     """
 
     lr: float

@@ -49,6 +49,23 @@ class Acknowledgement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """Where theta of one version lies: a blob of its real elements as raw little-endian fp32.
+
+    It needs no trust: who uses it compares `chunks.fragment_digest` with the theta digest of the commit leaf.
+
+    Attributes:
+        version: a version in force; not older than the one that was asked for.
+        blob_digest: "" where none can be made and the chain of commits must do.
+    """
+
+    run: str
+    fragment: int
+    version: int
+    blob_digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class LedgerTail:
     """Coordinator to site: leaves from `first_index` on (exact bytes), and a signed checkpoint that covers them.
 
@@ -56,6 +73,7 @@ class LedgerTail:
         checkpoint: signed note with every cosignature that the coordinator holds for this size.
         cosigned: further signed notes of smaller sizes with cosignatures the site may not have seen.
         roster: root-signed roster document, if the site's header named an older version, else b"".
+        snapshots: answers to the site's `snapshots_wanted`; their blobs are blobs of the header.
     """
 
     first_index: int
@@ -63,6 +81,7 @@ class LedgerTail:
     checkpoint: bytes
     cosigned: tuple[bytes, ...] = ()
     roster: bytes = b""
+    snapshots: tuple[Snapshot, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +142,15 @@ class ParticipationReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SnapshotWanted:
+    """A version in force of one fragment that the site would rather have whole than as a long chain of commits."""
+
+    run: str
+    fragment: int
+    version: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class SiteStatus:
     """Site to coordinator: level-triggered report, sent when it changes and as a heartbeat. Never a ledger leaf.
 
@@ -131,6 +159,7 @@ class SiteStatus:
         blobs_wanted: digests the site needs and does not have.
         applied: per run the version of each fragment that its job has applied ("run:v0,v1,...").
         waits_for_witnesses: whether the witness rule holds a job back now.
+        snapshots_wanted: versions to be sent whole; the commit blobs up to them are not in `blobs_wanted`.
     """
 
     ledger_size: int
@@ -141,6 +170,7 @@ class SiteStatus:
     waits_for_witnesses: bool = False
     software: str = ""
     sent_at_us: int = 0
+    snapshots_wanted: tuple[SnapshotWanted, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,6 +300,35 @@ class CommandReply:
     leaf_index: int = -1
 
 
+class QueryKind(StrEnum):
+    """What an operator, viewer or auditor can look at; answers are projections of ledger and telemetry."""
+
+    RUNS = "runs"
+    RUN = "run"
+    MODEL = "model"
+    """The chain of blobs that defines the model after a round: they arrive as blobs of the reply."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """Operator to coordinator: read-only, leaves nothing in the ledger. `number` is a round, -1 for the newest."""
+
+    id: str
+    kind: QueryKind
+    subject: str = ""
+    number: int = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryReply:
+    """Coordinator to operator: `document` is JSON; `sentence` says why where `ok` is false."""
+
+    id: str
+    ok: bool
+    sentence: str
+    document: str = ""
+
+
 MessageBody: TypeAlias = (
     Acknowledgement
     | LedgerTail
@@ -282,6 +341,8 @@ MessageBody: TypeAlias = (
     | Telemetry
     | Command
     | CommandReply
+    | Query
+    | QueryReply
 )
 
 

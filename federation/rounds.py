@@ -54,7 +54,12 @@ class Version:
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """One round as the ledger tells it. `verdicts` holds the one that stands for each site."""
+    """One round as the ledger tells it.
+
+    Attributes:
+        verdicts: the one that stands for each site.
+        updates_seen: digests of all signed updates that caused a leaf, late and second ones too: none causes another.
+    """
 
     number: int
     fragment: int
@@ -66,6 +71,7 @@ class Round:
     state: RoundState = RoundState.OPEN
     verdicts: Mapping[str, lv.VerdictV1] = field(default_factory=dict)
     num_verdict_leaves: Mapping[str, int] = field(default_factory=dict)
+    updates_seen: frozenset[str] = frozenset()
     sealed: tuple[lv.SealedUpdate, ...] = ()
     commit: lv.RoundCommittedV1 | None = None
     reverted: bool = False
@@ -104,6 +110,9 @@ class Run:
     approved_by: tuple[str, ...] = ()
     approved_leaf: int = -1
     answers: Mapping[str, lv.SiteAnsweredV1] = field(default_factory=dict)
+    num_answers: Mapping[str, int] = field(default_factory=dict)
+    num_stray_verdicts: Mapping[str, int] = field(default_factory=dict)
+    stray_updates: frozenset[str] = frozenset()
     rounds: Mapping[int, Round] = field(default_factory=dict)
     open_rounds: tuple[int, ...] = ()
     next_round: int = 0
@@ -305,8 +314,8 @@ def _(body: lv.RunCompletedV1, state: Federation, at_us: int) -> Federation:
 @_apply_body.register
 def _(body: lv.RunRevertedV1, state: Federation, at_us: int) -> Federation:
     run = _run(state, body.run, "reverted", RunState.RUNNING, RunState.PAUSED)
-    if run.open_rounds:
-        raise InvalidTransition(f"run {run.id}", f"rounds {run.open_rounds} open", "reverted")
+    if run.open_rounds or body.to_round < -1:
+        raise InvalidTransition(f"run {run.id}", f"rounds {run.open_rounds} open", f"reverted to {body.to_round}")
     undone = {n for n, r in run.rounds.items() if n > body.to_round and r.state is RoundState.COMMITTED}
     rounds = {n: replace(r, reverted=True) if n in undone else r for n, r in run.rounds.items()}
     versions = tuple(tuple(v for v in chain if v.number <= body.to_round + 1) for chain in run.versions)
@@ -325,7 +334,9 @@ def _(body: lv.RunRevertedV1, state: Federation, at_us: int) -> Federation:
 @_apply_body.register
 def _(body: lv.SiteAnsweredV1, state: Federation, at_us: int) -> Federation:
     run = _run(state, body.run, "answered")
-    return _with_run(state, replace(run, answers=_put(run.answers, body.site, body)))
+    count = run.num_answers.get(body.site, 0) + 1
+    answers, num_answers = _put(run.answers, body.site, body), _put(run.num_answers, body.site, count)
+    return _with_run(state, replace(run, answers=answers, num_answers=num_answers))
 
 
 @_apply_body.register
@@ -356,14 +367,27 @@ def _(body: lv.RoundOpenedV1, state: Federation, at_us: int) -> Federation:
 
 
 @_apply_body.register
+def _(body: lv.SiteInvitedV1, state: Federation, at_us: int) -> Federation:
+    run = _run(state, body.run, "site invited", RunState.RUNNING)
+    found = _round(run, body.round, "site invited", RoundState.OPEN)
+    if found.invitation(body.invitation.site):
+        raise InvalidTransition(f"round {run.id}/{body.round}", "invited", f"{body.invitation.site} invited")
+    invitations = tuple(sorted((*found.invitations, body.invitation), key=lambda i: i.site))
+    return _with_run(state, _with_round(run, replace(found, invitations=invitations)))
+
+
+@_apply_body.register
 def _(body: lv.VerdictV1, state: Federation, at_us: int) -> Federation:
     run = _run(state, body.run, "verdict")
-    found = _round(run, body.round, "verdict")
+    found = run.rounds.get(body.round)
+    if found is None:  # an update for a round that never was: recorded, belongs to no round
+        strays = _put(run.num_stray_verdicts, body.site, run.num_stray_verdicts.get(body.site, 0) + 1)
+        seen = run.stray_updates | {body.update_digest}
+        return _with_run(state, replace(run, num_stray_verdicts=strays, stray_updates=seen))
     count = found.num_verdict_leaves.get(body.site, 0) + 1
-    changed = replace(found, num_verdict_leaves=_put(found.num_verdict_leaves, body.site, count))
-    if body.site not in found.verdicts:
-        if found.state is not RoundState.OPEN:
-            raise InvalidTransition(f"round {run.id}/{body.round}", found.state, f"first verdict of {body.site}")
+    seen = found.updates_seen | ({body.update_digest} if body.update_digest else set())
+    changed = replace(found, num_verdict_leaves=_put(found.num_verdict_leaves, body.site, count), updates_seen=seen)
+    if found.state is RoundState.OPEN and body.site not in found.verdicts and found.invitation(body.site):
         changed = replace(changed, verdicts=_put(changed.verdicts, body.site, body))
     return _with_run(state, _with_round(run, changed))
 
@@ -379,6 +403,8 @@ def _(body: lv.RoundSealedV1, state: Federation, at_us: int) -> Federation:
 def _(body: lv.RoundCommittedV1, state: Federation, at_us: int) -> Federation:
     run = _run(state, body.run, "committed")
     found = _round(run, body.round, "committed", RoundState.SEALED)
+    if (body.fragment, body.version) != (found.fragment, body.round + 1):
+        raise InvalidTransition(f"round {run.id}/{body.round}", f"fragment {found.fragment}", "another one committed")
     chain = run.versions[found.fragment]
     if chain[-1].number != found.base_version or (chain[-1].number and not chain[-1].momentum_digest):
         raise InvalidTransition(f"round {run.id}/{body.round}", f"base {found.base_version}", "committed")

@@ -49,6 +49,18 @@ class Schedule:
             return self.first_window_steps
         return self.window_steps
 
+    def start_of(self, round_number: int) -> int:
+        """Position where this round's window begins; windows follow without a gap."""
+        return 0 if round_number == 0 else self.steps_of_window(0) + (round_number - 1) * self.window_steps
+
+    def boundary_of(self, round_number: int) -> int:
+        """Position where this round's window ends and its fragment is encoded."""
+        return self.start_of(round_number) + self.steps_of_window(round_number)
+
+    def merge_of(self, round_number: int) -> int:
+        """Position where this round's outcome is merged: tau inner steps after its boundary."""
+        return self.boundary_of(round_number) + self.tau
+
     def fragment_of(self, round_number: int) -> int:
         """Index of the fragment that this round exchanges: round mod P."""
         return round_number % self.num_fragments

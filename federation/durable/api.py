@@ -122,7 +122,7 @@ class FileSystem(ABC):
 
     @abstractmethod
     def publish_tree(self, source: str, target: str) -> None:
-        """fsyncs every file and directory below `source`, renames it to `target` (which must not exist), fsyncs both parents."""
+        """fsyncs all below `source`, renames it to `target` (which must not exist), fsyncs both parents."""
 
     @abstractmethod
     def remove_tree(self, path: str) -> None:

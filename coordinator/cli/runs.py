@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`coordinator run|site|round …`: signed commands and queries of an operator. The CLI never opens the store."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from coordinator.cli.create import create_run
+from coordinator.cli.export import export_model
+from coordinator.cli.show import print_run, print_runs, watch_run
+from coordinator.operator_client import OperatorClient, connect, new_id
+from federation.messages import Command, CommandKind, Query, QueryKind
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def operator_options(function: F) -> F:
+    """The options of every command that speaks to the coordinator."""
+    directory = click.Path(exists=True, file_okay=False, path_type=Path)
+    decorators = (
+        click.option(
+            "--as", "operator_dir", type=directory, required=True, help="Directory of the operator who signs."
+        ),
+        click.option(
+            "--coordinator",
+            "coordinator_dir",
+            type=directory,
+            envvar="FEDERATION_COORDINATOR",
+            help="Coordinator's directory; the one beside the operator's if not given.",
+        ),
+        click.option("--wait", "wait_seconds", default=30.0, show_default=True, help="Seconds to wait for the reply."),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+    )
+    for decorate in reversed(decorators):
+        function = decorate(function)
+    return function
+
+
+@contextmanager
+def connected(operator_dir: Path, coordinator_dir: Path | None) -> Iterator[OperatorClient]:
+    """The operator's client, its directory locked meanwhile."""
+    client, lock = connect(operator_dir, coordinator_dir)
+    with lock:
+        yield client
+
+
+@click.group()
+def run() -> None:
+    """Runs: create, steer, look at, export."""
+
+
+@run.command("create")
+@click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--init",
+    "model_dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="Directory that `federation init-model` wrote.",
+)
+@operator_options
+def create(
+    config: Path,
+    model_dir: Path,
+    operator_dir: Path,
+    coordinator_dir: Path | None,
+    wait_seconds: float,
+    as_json: bool,
+) -> None:
+    """Creates a run from run.toml and theta_0; its state is DRAFT until operators approve it."""
+    with connected(operator_dir, coordinator_dir) as client:
+        document = create_run(client, config, model_dir, wait_seconds)
+    _answer(document, as_json, f"Run {document['run']} is created.\n{document['availability']}")
+
+
+@run.command("export")
+@click.argument("run_id")
+@click.option("--round", "number", default=-1, help="Round whose model is wanted; the newest if not given.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), default=Path("model.safetensors"), show_default=True
+)
+@operator_options
+def export(
+    run_id: str,
+    number: int,
+    out: Path,
+    operator_dir: Path,
+    coordinator_dir: Path | None,
+    wait_seconds: float,
+    as_json: bool,
+) -> None:
+    """Writes the model after a round as safetensors, rebuilt from the published blobs and checked by digest."""
+    with connected(operator_dir, coordinator_dir) as client:
+        document = export_model(client, run_id, number, out, wait_seconds)
+    _answer(document, as_json, f"Wrote {out}: {document['parameters']} parameters, {document['commits']} commits.")
+
+
+@run.command("list")
+@operator_options
+def list_runs(operator_dir: Path, coordinator_dir: Path | None, wait_seconds: float, as_json: bool) -> None:
+    """Lists all runs."""
+    with connected(operator_dir, coordinator_dir) as client:
+        document = client.query(Query(id=new_id(), kind=QueryKind.RUNS), wait_seconds)
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        print_runs(document)
+
+
+@run.command("show")
+@click.argument("run_id")
+@operator_options
+def show(run_id: str, operator_dir: Path, coordinator_dir: Path | None, wait_seconds: float, as_json: bool) -> None:
+    """Shows one run: state, sites, rounds, scores."""
+    with connected(operator_dir, coordinator_dir) as client:
+        document = client.query(Query(id=new_id(), kind=QueryKind.RUN, subject=run_id), wait_seconds)
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        print_run(document)
+
+
+@run.command("watch")
+@click.argument("run_id")
+@click.option("--every", "every_seconds", default=1.0, show_default=True, help="Seconds between two looks.")
+@operator_options
+def watch(
+    run_id: str,
+    every_seconds: float,
+    operator_dir: Path,
+    coordinator_dir: Path | None,
+    wait_seconds: float,
+    as_json: bool,
+) -> None:
+    """Follows a run until it ends (or Ctrl-C); with --json one document a line."""
+
+    def look() -> dict[str, Any]:
+        with connected(operator_dir, coordinator_dir) as client:
+            return client.query(Query(id=new_id(), kind=QueryKind.RUN, subject=run_id), wait_seconds)
+
+    watch_run(look, lambda: time.sleep(every_seconds), as_json)
+
+
+def _steering(name: str, kind: CommandKind, said: str, explanation: str) -> click.Command:
+    @click.command(name, help=explanation)
+    @click.argument("subject")
+    @click.option("--command-id", default=None, help="Id of the command, to repeat one safely.")
+    @operator_options
+    def command(
+        subject: str,
+        command_id: str | None,
+        operator_dir: Path,
+        coordinator_dir: Path | None,
+        wait_seconds: float,
+        as_json: bool,
+    ) -> None:
+        with connected(operator_dir, coordinator_dir) as client:
+            wanted = Command(id=command_id or new_id(), kind=kind, subject=subject)
+            reply = client.command(wanted, wait_seconds)
+        document = {"command": wanted.id, "subject": subject, "leaf": reply.leaf_index, "sentence": reply.sentence}
+        _answer(document, as_json, f"{subject}: {said}.")
+
+    return command
+
+
+def _numbered(name: str, kind: CommandKind, option: str, said: str, explanation: str) -> click.Command:
+    @click.command(name, help=explanation)
+    @click.argument("subject")
+    @click.option(option, "number", type=int, required=True, help="Round number.")
+    @operator_options
+    def command(
+        subject: str,
+        number: int,
+        operator_dir: Path,
+        coordinator_dir: Path | None,
+        wait_seconds: float,
+        as_json: bool,
+    ) -> None:
+        with connected(operator_dir, coordinator_dir) as client:
+            wanted = Command(id=new_id(), kind=kind, subject=subject, number=number)
+            reply = client.command(wanted, wait_seconds)
+        document = {"command": wanted.id, "subject": subject, "number": number, "leaf": reply.leaf_index}
+        _answer(document, as_json, f"{subject}: {said} {number}.")
+
+    return command
+
+
+def _answer(document: dict[str, Any], as_json: bool, sentence: str) -> None:
+    click.echo(json.dumps(document, indent=2) if as_json else sentence)
+
+
+for _command in (
+    _steering("approve", CommandKind.RUN_APPROVE, "approved", "Approves a run's manifest."),
+    _steering("start", CommandKind.RUN_START, "started", "Starts an approved run: rounds may open."),
+    _steering("pause", CommandKind.RUN_PAUSE, "paused", "Pauses a run: open rounds finish, no new one opens."),
+    _steering("resume", CommandKind.RUN_RESUME, "resumed", "Resumes a paused run."),
+    _steering("abort", CommandKind.RUN_ABORT, "aborted", "Ends a run for good; open rounds are abandoned."),
+    _steering("evaluate", CommandKind.RUN_EVALUATE, "evaluation requested", "Asks all sites for an evaluation now."),
+    _numbered(
+        "rollback",
+        CommandKind.RUN_ROLLBACK,
+        "--to-round",
+        "rolled back to round",
+        "Makes the model after a round current again; later rounds are void, -1 means theta_0.",
+    ),
+):
+    run.add_command(_command)
+
+
+@click.group()
+def site() -> None:
+    """Sites: take them out of new rounds, and back."""
+
+
+site.add_command(_steering("drain", CommandKind.SITE_DRAIN, "drained", "Takes a site out of new rounds of all runs."))
+site.add_command(_steering("resume", CommandKind.SITE_RESUME, "resumed", "Lets a drained site be invited again."))
+
+
+@click.group("round")
+def round_group() -> None:
+    """Rounds."""
+
+
+round_group.add_command(
+    _numbered(
+        "abandon", CommandKind.ROUND_ABANDON, "--round", "abandoned round", "Ends an open round without a commit."
+    )
+)

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `run list`, `run show` and `run watch` print in a terminal of 80 columns."""
+
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from federation.errors import DeadlineExceededError
+
+ENDED: Final = ("completed", "aborted")
+NUM_ROUNDS_SHOWN: Final = 10
+LAST_LOOKS: Final = 60
+"""At a completed run whose last scores are still to come."""
+
+Document = dict[str, Any]
+
+
+def print_runs(document: Document) -> None:
+    """One line a run."""
+    table = Table(box=None)
+    for name in ("run", "state", "commits", "sites", "why"):
+        table.add_column(name)
+    for run in document["runs"]:
+        commits = f"{run['commits']}/{run['rounds']}"
+        table.add_row(run["run"], run["state"], commits, ", ".join(run["sites"]), run["reason"])
+    console = Console()
+    console.print(table if document["runs"] else "No runs yet. `coordinator run create run.toml --init DIR` makes one.")
+
+
+def print_run(document: Document) -> None:
+    """State, sites, newest rounds and scores."""
+    Console().print(_render(document))
+
+
+def watch_run(look: Callable[[], Document], rest: Callable[[], None], as_json: bool) -> None:
+    """Looks again and again until the run ended.
+
+    Args:
+        look: fetches the run's document.
+        rest: waits until the next look.
+        as_json: print one document a line instead of a live view.
+    """
+    if as_json:
+        document = look()
+        print(json.dumps(document), flush=True)
+        while document["state"] not in ENDED:
+            rest()
+            document = look()
+            print(json.dumps(document), flush=True)
+        return
+    document, patience = look(), LAST_LOOKS
+    with Live(_render(document), refresh_per_second=4) as live:
+        while not _is_over(document) and patience:
+            patience -= document["state"] in ENDED
+            rest()
+            try:
+                document = look()
+            except DeadlineExceededError as error:
+                live.update(Group(_render(document), Text(error.diagnostics(), style="red")))
+                continue
+            live.update(_render(document))
+
+
+def _is_over(document: Document) -> bool:
+    """Ended, and of a completed run every site has scored the final model."""
+    if document["state"] != "completed":
+        return document["state"] in ENDED
+    scored = {e["site"] for e in document["evaluations"] if e["commits"] == document["commits"]}
+    return scored >= set(document["sites"])
+
+
+def _render(document: Document) -> Group:
+    head = (
+        f"{document['run']}  {document['state'].upper()}  {document['commits']}/{document['rounds']} rounds committed"
+    )
+    ledger = document["ledger"]
+    tail = f"ledger: {ledger['size']} leaves, root {ledger['root'][:16]}"
+    parts: list[Any] = [Text(head, style="bold")]
+    if document["reason"]:
+        parts.append(Text(document["reason"], style="red"))
+    parts += [_sites(document), _rounds(document)]
+    scores = _scores(document)
+    if scores is not None:
+        parts.append(scores)
+    if document["missed"]:
+        parts.append(Text(f"missed: {_missed(document['missed'])}", style="yellow"))
+    return Group(*parts, Text(tail, style="dim"))
+
+
+def _missed(missed: Document) -> str:
+    return "; ".join(f"{site}: " + ", ".join(f"{w} x{n}" for w, n in why.items()) for site, why in missed.items())
+
+
+def _sites(document: Document) -> Table:
+    table = Table(box=None)
+    for name in ("site", "answer", "allocation", "phase", "round", "step", "loss"):
+        table.add_column(name)
+    for name, site in document["sites_now"].items():
+        answer = document["answers"].get(name)
+        word = "none yet" if answer is None else "accepted" if answer["accepted"] else f"declined: {answer['reason']}"
+        loss = f"{site['loss']:.3f}" if site["loss"] else ""
+        number = "" if site["round"] is None else str(site["round"])
+        allocation = "drained" if site["drained"] else site["allocation"]
+        table.add_row(name, word, allocation, site["phase"], number, str(site["step"]), loss)
+    return table
+
+
+def _rounds(document: Document) -> Table:
+    table = Table(box=None)
+    for name in ("round", "fragment", "state", "verdicts", "bytes up", "bytes down"):
+        table.add_column(name)
+    for found in document["round_log"][-NUM_ROUNDS_SHOWN:]:
+        verdicts = ", ".join(f"{s} {_verdict(v)}" for s, v in found["verdicts"].items())
+        up, down = str(found["payload_bytes"]), str(found["blob_bytes"])
+        table.add_row(str(found["round"]), str(found["fragment"]), found["state"], verdicts, up, down)
+    return table
+
+
+def _verdict(verdict: Document) -> str:
+    return "ok" if verdict["outcome"] == "admitted" else f"{verdict['outcome']} ({verdict['reason']})"
+
+
+def _scores(document: Document) -> Table | None:
+    """Bits per byte per language, first and newest."""
+    first: dict[str, float] = {}
+    newest: dict[str, float] = {}
+    for evaluation in document["evaluations"]:
+        for language, score in evaluation["bits_per_byte"].items():
+            first.setdefault(language, score)
+            newest[language] = score
+    if not newest:
+        return None
+    table = Table(box=None)
+    table.add_column("bits per byte")
+    for language in sorted(newest):
+        table.add_column(language, justify="right")
+    table.add_row("first", *(f"{first[lang]:.2f}" for lang in sorted(newest)))
+    table.add_row("now", *(f"{newest[lang]:.2f}" for lang in sorted(newest)))
+    return table

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must be durable before a run exists in the ledger: its manifest, theta_0, and version 0 of every fragment."""
+
+from federation import wire
+from federation.aggregate import initial_state
+from federation.blobs.store import BlobStore
+from federation.chunks import fragment_digest
+from federation.errors import UsageError
+from federation.ids import short
+from federation.initial_model import read_fragments
+from federation.state.api import StateStore
+
+
+def prepare_run(blobs: BlobStore, states: StateStore, manifest_digest: str) -> None:
+    """Checks theta_0 against the manifest and writes version 0 of each fragment; safe to repeat.
+
+    Raises:
+        UsageError: theta_0 is missing or is not what the manifest says.
+    """
+    manifest = wire.manifest_from_bytes(blobs.read(manifest_digest))
+    if not blobs.has(manifest.theta_blob):
+        raise UsageError(f"run {manifest.run}: theta_0, blob {short(manifest.theta_blob)}, did not arrive")
+    vectors = read_fragments(blobs, manifest)
+    for index, (vector, expected) in enumerate(zip(vectors, manifest.plan.theta_digests, strict=True)):
+        found = fragment_digest(vector)
+        if found != expected:
+            raise UsageError(
+                f"run {manifest.run}: theta_0 of fragment {index}: expected {short(expected)}, found {short(found)}"
+            )
+    initial_state(states, manifest.run, manifest, vectors)

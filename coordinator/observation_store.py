@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps the newest report of each site across restarts, so that bounds go on running. Bounded: one file a site."""
+
+import json
+from dataclasses import asdict
+
+from pydantic import TypeAdapter, ValidationError
+
+from coordinator.observations import Observations, SiteSeen
+from federation.durable import FileSystem
+
+_SEEN: TypeAdapter[SiteSeen] = TypeAdapter(SiteSeen)
+STATUS = "status"
+
+
+def save(fs: FileSystem, site: str, seen: SiteSeen) -> None:
+    """Writes a site's newest report."""
+    fs.write(f"{STATUS}/{site}.json", json.dumps(asdict(seen), separators=(",", ":")).encode())
+
+
+def load(fs: FileSystem) -> Observations:
+    """What was known before a restart. An unreadable file is as good as none: the site will report again."""
+    sites: dict[str, SiteSeen] = {}
+    for name in fs.list(STATUS):
+        try:
+            sites[name.removesuffix(".json")] = _SEEN.validate_json(fs.read(f"{STATUS}/{name}"))
+        except ValidationError:
+            continue
+    return Observations(sites=sites)

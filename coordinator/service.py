@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The coordinator's driver: receive, decide, append, act, publish. `step(now)` is one whole pass.
+
+Order of every decision: blobs are durable, then leaves are appended and fsynced, then the checkpoint is signed, then
+the message that caused them is acknowledged. A crash between any two repeats the rest.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from coordinator import observation_store
+from coordinator.aggregation import Aggregation
+from coordinator.creation import prepare_run
+from coordinator.decider import Aggregate, Instruction, RecordState, decide, pending
+from coordinator.home import Keys, roster_path
+from coordinator.inbox import Examiner
+from coordinator.inputs import CommandReceived, Input, RosterAccepted, Tick
+from coordinator.observations import Observations
+from coordinator.snapshots import Snapshots
+from coordinator.space import short_of_disk
+from coordinator.tails import Tails, allowed_blobs
+from coordinator.telemetry import TelemetryStore
+from coordinator.ticks import conditions
+from coordinator.views import answer_query
+from federation import leaves as lv
+from federation import wire
+from federation.blobs.store import BlobStore
+from federation.durable import FileSystem, failpoint
+from federation.errors import ConfigError, ProtocolError, TrustError
+from federation.ids import COORDINATOR
+from federation.leaf_text import sentence
+from federation.ledger.log import Ledger
+from federation.ledger.store import by_site
+from federation.mailbox.mailbox import Mailbox, Received
+from federation.manifest import Manifest
+from federation.messages import (
+    Command,
+    CommandKind,
+    CommandReply,
+    Cosignature,
+    Message,
+    Query,
+    SiteStatus,
+    Snapshot,
+    SnapshotWanted,
+    Telemetry,
+    UpdateOffer,
+)
+from federation.roster import OperatorEntry, SiteEntry, TrustedRosters
+from federation.rounds import Federation, apply, fold
+from federation.state.api import StateStore
+
+LOG = logging.getLogger("coordinator")
+SECURITY = logging.getLogger("federation.security")
+
+_FAILPOINTS: Mapping[type[lv.Body], tuple[str, str]] = {
+    lv.VerdictV1: ("coordinator.before-verdict", "coordinator.after-verdict"),
+    lv.RoundSealedV1: ("", "coordinator.after-seal"),
+    lv.RoundCommittedV1: ("coordinator.before-commit-leaf", "coordinator.after-commit-leaf"),
+    lv.StateRecordedV1: ("", "coordinator.after-state-recorded"),
+}
+
+
+@dataclass(kw_only=True)
+class Coordinator:
+    """One coordinator over its directory. Time arrives as an argument; nothing here sleeps or reads a clock."""
+
+    fs: FileSystem
+    keys: Keys
+    rosters: TrustedRosters
+    ledger: Ledger
+    blobs: BlobStore
+    states: StateStore
+    state: Federation = field(init=False)
+    observations: Observations = field(init=False)
+    _mailboxes: dict[str, Mailbox] = field(default_factory=dict)
+    _manifests: dict[str, Manifest] = field(default_factory=dict)
+    _wanted: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _snapshots_wanted: dict[str, tuple[SnapshotWanted, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.state = fold(self.ledger.leaves(0, self.ledger.size))
+        self.observations = observation_store.load(self.fs)
+        self.aggregation = Aggregation(blobs=self.blobs, states=self.states)
+        self.tails = Tails(ledger=self.ledger, blobs=self.blobs)
+        self.snapshots = Snapshots(
+            fs=self.fs,
+            blobs=self.blobs,
+            states=self.states,
+            aggregation=self.aggregation,
+            manifest_of=self.manifest_of,
+        )
+        self.telemetry = TelemetryStore(self.fs)
+        self.examiner = Examiner(blobs=self.blobs, manifest_of=self.manifest_of, suspicious=self._suspicious)
+        for site, seen in self.observations.sites.items():
+            self.tails.start(site, seen.status.ledger_size)
+
+    @property
+    def consortium(self) -> str:
+        """Id of the consortium."""
+        return self.rosters.current.consortium
+
+    def manifest_of(self, run: str) -> Manifest:
+        """The manifest that the ledger names for a run."""
+        if run not in self._manifests:
+            data = self.blobs.read(self.state.runs[run].manifest_digest)
+            self._manifests[run] = wire.manifest_from_bytes(data)
+        return self._manifests[run]
+
+    def step(self, now: float) -> bool:
+        """One pass. Returns whether anything happened, so that a caller may rest when nothing does."""
+        before = self.ledger.size
+        self._install_roster(now)
+        busy = self._receive(now)
+        self._tick(now)
+        busy = self._carry_out(now) or busy
+        self._tick(now)
+        busy = self._publish() or busy
+        for mailbox in self._mailboxes.values():
+            mailbox.acknowledge()
+            mailbox.prune()
+        return busy or self.ledger.size != before
+
+    # -- deciding ----------------------------------------------------------------------------------------------------
+
+    def _decide(self, event: Input, now: float) -> int:
+        """Appends what the decider answers; returns the index of the first new leaf, -1 if there is none."""
+        bodies = [_clipped(body) for body in decide(self.state, event, now)]
+        if not bodies:
+            return -1
+        new = [lv.Leaf(at_us=int(now * 1e6), body=body) for body in bodies]
+        state = self.state
+        for leaf in new:
+            state = apply(state, leaf)
+        self._failpoints(bodies, 0)
+        first = self.ledger.append(new)
+        self.state = state
+        for body in bodies:
+            LOG.info("%s", sentence(body))
+        self._failpoints(bodies, 1)
+        return first
+
+    def _failpoints(self, bodies: list[lv.Body], which: int) -> None:
+        for body in bodies:
+            name = _FAILPOINTS.get(type(body), ("", ""))[which]
+            if name:
+                failpoint(name)
+
+    def _tick(self, now: float) -> None:
+        sizes = by_site(self.consortium, self.ledger.witnessed)
+        observed = replace(
+            self.observations,
+            witnessed=sizes,
+            short_of_disk=short_of_disk(self.state, self.fs),
+            roster_expired=self.rosters.expired(int(now * 1e6)),
+        )
+        self.observations = observed.with_timers(conditions(self.state, observed, now), now)
+        self._decide(Tick(observations=self.observations), now)
+
+    def _install_roster(self, now: float) -> None:
+        """Takes up roster versions that were installed while this process ran, and records the newest."""
+        while self.fs.exists(roster_path(self.rosters.current.version + 1)):
+            document = self.fs.read(roster_path(self.rosters.current.version + 1))
+            self.rosters.update(document, int(now * 1e6))
+        for version in self.rosters.versions:
+            if version > self.state.roster_version:
+                sites = tuple(sorted(entry.site for entry in self.rosters.at(version).sites))
+                digest = self.blobs.put(self.rosters.document(version))
+                self._decide(RosterAccepted(version=version, digest=digest, sites=sites), now)
+
+    # -- receiving ---------------------------------------------------------------------------------------------------
+
+    def _mailbox(self, peer: str) -> Mailbox:
+        if peer not in self._mailboxes:
+            self._mailboxes[peer] = Mailbox(
+                self.fs, f"mailbox/{peer}", self.blobs, COORDINATOR, peer, self.consortium, self.keys.coordinator
+            )
+        return self._mailboxes[peer]
+
+    def _receive(self, now: float) -> bool:
+        busy = False
+        roster = self.rosters.current
+        for site in roster.sites:
+            for received in self._collect(site.site, site.update_public, now):
+                self._from_site(site, received, now)
+                busy = True
+        for operator in roster.operators:
+            for received in self._collect(operator.operator, operator.public, now):
+                if not received.ready:  # its manifest or theta_0 is still on the way
+                    continue
+                self._from_operator(operator, received.message, now)
+                self._mailbox(operator.operator).done(received.sequence)
+                busy = True
+        return busy
+
+    def _collect(self, peer: str, public: bytes, now: float) -> list[Received]:
+        mailbox = self._mailbox(peer)
+        collected = mailbox.collect(public, int(now * 1e6))
+        for rejected in mailbox.rejected:
+            self._suspicious(peer, f"{rejected.name}: {rejected.reason}")
+        mailbox.rejected.clear()
+        return collected
+
+    def _from_site(self, site: SiteEntry, received: Received, now: float) -> None:
+        body = received.message.body
+        if not received.ready:
+            if not isinstance(body, UpdateOffer):  # nothing else that a site says needs a blob
+                self._mailbox(site.site).refuse(received.sequence, f"{type(body).__name__} names blobs")
+            return
+        match body:
+            case SiteStatus():
+                self._status(site.site, body, now)
+            case Cosignature():
+                self._cosigned(site.site, body)
+            case Telemetry():
+                self.telemetry.add(site.site, body)
+            case _:
+                event = self.examiner.site_input(self.state, site, body)
+                if event is not None:
+                    self._decide(event, now)
+        self._mailbox(site.site).done(received.sequence)
+
+    def _cosigned(self, site: str, body: Cosignature) -> None:
+        try:
+            self.ledger.cosign(body.note)
+        except (TrustError, ProtocolError) as error:
+            self._suspicious(site, f"cosignature: {error}")
+
+    def _status(self, site: str, status: SiteStatus, now: float) -> None:
+        self.observations = self.observations.seen(site, status, now)
+        observation_store.save(self.fs, site, self.observations.sites[site])
+        self._wanted[site] = status.blobs_wanted
+        self._snapshots_wanted[site] = status.snapshots_wanted
+        self.tails.start(site, status.ledger_size)
+
+    def _from_operator(self, operator: OperatorEntry, message: Message, now: float) -> None:
+        mailbox = self._mailbox(operator.operator)
+        match message.body:
+            case Command() as command:
+                mailbox.post(self._command(operator, command, now))
+            case Query() as query:
+                reply, blobs = answer_query(self, query)
+                mailbox.post(reply, blobs=blobs)
+            case _:
+                self._suspicious(operator.operator, f"{type(message.body).__name__} from an operator")
+
+    def _command(self, operator: OperatorEntry, command: Command, now: float) -> CommandReply:
+        known = self.state.commands.get(f"{operator.operator}/{command.id}")
+        if known is not None:
+            return CommandReply(id=command.id, ok=True, sentence="done before", leaf_index=known)
+        if "operator" not in operator.roles:
+            return CommandReply(id=command.id, ok=False, sentence=f"{operator.operator} has no operator's role")
+        if self.rosters.expired(int(now * 1e6)):
+            sentence = f"roster version {self.rosters.current.version} has expired; install the next one first"
+            return CommandReply(id=command.id, ok=False, sentence=sentence)
+        try:
+            event = self.examiner.command_input(self.consortium, operator.operator, command)
+            self._prepare(event)
+            index = self._decide(event, now)
+        except ConfigError as error:
+            return CommandReply(id=command.id, ok=False, sentence=error.diagnostics())
+        return CommandReply(id=command.id, ok=True, sentence="done", leaf_index=index)
+
+    def _prepare(self, event: CommandReceived) -> None:
+        """Before a run exists, its version 0 must be durable and be what the manifest says."""
+        if event.command.kind is CommandKind.RUN_CREATE:
+            prepare_run(self.blobs, self.states, event.command.manifest_digest)
+
+    def _suspicious(self, peer: str, sentence: str) -> None:
+        SECURITY.warning("%s: %s", peer, sentence)
+
+    # -- acting ------------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, now: float) -> bool:
+        busy = False
+        for instruction in pending(self.state):
+            self._decide(self._execute(instruction), now)
+            self.aggregation.prune(self.state.runs[instruction.run])
+            busy = True
+        return busy
+
+    def _execute(self, instruction: Instruction) -> Input:
+        run, manifest = self.state.runs[instruction.run], self.manifest_of(instruction.run)
+        match instruction:
+            case Aggregate():
+                return self.aggregation.aggregate(run, manifest, instruction.round)
+            case RecordState():
+                return self.aggregation.record(run, manifest, instruction.round, instruction.fragment)
+
+    def _publish(self) -> bool:
+        busy = False
+        roster = self.rosters.current
+        document = self.rosters.document(roster.version)
+        for site in roster.sites:
+            mailbox = self._mailbox(site.site)
+            sent = self.tails.publish(
+                site.site,
+                mailbox,
+                self.state,
+                self.observations.witnessed,
+                (roster.version, document),
+                wanted=self._grant(site.site, mailbox),
+                snapshots=self._grant_snapshots(site.site, mailbox),
+            )
+            busy = busy or sent
+        return busy
+
+    def _grant(self, site: str, mailbox: Mailbox) -> tuple[str, ...]:
+        """Blobs that the site asked for, may have, and is not being sent already."""
+        asked = self._wanted.pop(site, ())
+        if not asked:
+            return ()
+        theta = {run: self.manifest_of(run).theta_blob for run in self.state.runs}
+        allowed = allowed_blobs(self.state, site, theta)
+        under_way = self.tails.under_way(site, mailbox.peer_received_through)
+        return tuple(d for d in asked if d in allowed and d not in under_way and self.blobs.has(d))
+
+    def _grant_snapshots(self, site: str, mailbox: Mailbox) -> tuple[Snapshot, ...]:
+        """Snapshots that the site asked for and may have; each request is answered once."""
+        wanted = self._snapshots_wanted.pop(site, ())
+        wanted = self.tails.not_under_way(site, wanted, mailbox.peer_received_through)
+        return self.snapshots.answer(self.state, site, wanted)
+
+
+def _clipped(body: lv.Body) -> lv.Body:
+    """Sentences that name many sites are cut to what a leaf may hold."""
+    text = getattr(body, "sentence", "")
+    return cast(lv.Body, replace(cast(Any, body), sentence=wire.clip_sentence(text))) if text else body

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sends each site the ledger itself: new leaves, a signed checkpoint, cosignatures, and the blobs that commits name.
+
+A site is told nothing else. What was sent and lost with a crash of this process is sent again: a site ignores leaves
+that it has.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from federation import leaves as lv
+from federation.blobs.store import BlobStore
+from federation.durable import failpoint
+from federation.ledger.log import Ledger
+from federation.mailbox.mailbox import Mailbox
+from federation.messages import Snapshot, SnapshotWanted
+from federation.rounds import Federation, Run
+from federation.witnesses import needed_leaf, witnessed_by
+
+
+@dataclass(kw_only=True)
+class Sent:
+    """What one site has been sent.
+
+    Attributes:
+        size: leaves.
+        roster_version: newest roster document.
+        covered: per run the ledger index up to which it was shown enough cosignatures.
+        offered: per blob digest the sequence of the newest message that names it.
+        snapshots: per run and fragment the sequence of the newest message with a snapshot of it.
+    """
+
+    size: int
+    roster_version: int
+    covered: dict[str, int] = field(default_factory=dict)
+    offered: dict[str, int] = field(default_factory=dict)
+    snapshots: dict[tuple[str, int], int] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Tails:
+    """Publishes the ledger to the sites' mailboxes."""
+
+    ledger: Ledger
+    blobs: BlobStore
+    _sent: dict[str, Sent] = field(default_factory=dict)
+
+    def start(self, site: str, ledger_size: int) -> None:
+        """Begins where a site's last report says that it is."""
+        self._sent.setdefault(site, Sent(size=min(ledger_size, self.ledger.size), roster_version=0))
+
+    def rewind(self, site: str, ledger_size: int) -> None:
+        """A site says that it has fewer leaves than it was sent long ago (an older copy was restored there)."""
+        sent = self._sent.get(site)
+        if sent is not None:
+            sent.size = min(sent.size, ledger_size)
+
+    def under_way(self, site: str, received_through: int) -> frozenset[str]:
+        """Blobs offered to a site by messages that it has not received yet."""
+        sent = self._sent.get(site)
+        if sent is None:
+            return frozenset()
+        sent.offered = {d: sequence for d, sequence in sent.offered.items() if sequence > received_through}
+        return frozenset(sent.offered)
+
+    def not_under_way(
+        self, site: str, wanted: Iterable[SnapshotWanted], received_through: int
+    ) -> tuple[SnapshotWanted, ...]:
+        """Of the snapshots that a site asks for, those of fragments of which it is not being sent one already."""
+        sent = self._sent.get(site)
+        snapshots = sent.snapshots if sent is not None else {}
+        return tuple(w for w in wanted if snapshots.get((w.run, w.fragment), 0) <= received_through)
+
+    def publish(
+        self,
+        site: str,
+        mailbox: Mailbox,
+        state: Federation,
+        witnessed: Mapping[str, int],
+        roster: tuple[int, bytes],
+        wanted: tuple[str, ...] = (),
+        snapshots: tuple[Snapshot, ...] = (),
+    ) -> bool:
+        """Posts one tail if the site lacks leaves, cosignatures it waits for, a roster, or what it asked for."""
+        sent = self._sent.setdefault(site, Sent(size=0, roster_version=0))
+        version, document = roster
+        covered = _covered(state, site, witnessed)
+        stale = any(index > sent.covered.get(run, -1) for run, index in covered.items())
+        has_all = sent.size >= self.ledger.size and version <= sent.roster_version
+        if has_all and not stale and not wanted and not snapshots:
+            return False
+        failpoint("coordinator.before-tail")
+        tail = self.ledger.tail(sent.size, roster=document if version > sent.roster_version else b"")
+        tail = replace(tail, snapshots=snapshots)
+        stop = sent.size + len(tail.leaves)
+        whole = [snapshot.blob_digest for snapshot in snapshots if snapshot.blob_digest]
+        unread = len(self.under_way(site, mailbox.peer_received_through))
+        blobs = dict.fromkeys((*self._blobs_of(site, state, sent.size, stop, unread), *wanted, *whole))
+        checkpoint = (stop, self.ledger.root(stop))
+        sequence = mailbox.post(tail, blobs=tuple(blobs), roster_version=version, checkpoint=checkpoint)
+        sent.offered.update(dict.fromkeys(blobs, sequence))
+        sent.snapshots.update({(s.run, s.fragment): sequence for s in snapshots})
+        sent.size, sent.roster_version = stop, version
+        sent.covered.update(covered)
+        return True
+
+    def _blobs_of(self, site: str, state: Federation, start: int, stop: int, unread: int) -> list[str]:
+        """Blobs that go along unasked: manifests, and commit blobs of the newest rounds, to the run's members.
+
+        Who has not received that many yet is away or slow: once back it asks for what it needs, or for a snapshot.
+        """
+        found: list[str] = []
+        for leaf in self.ledger.leaves(start, stop):
+            body = leaf.body
+            if not isinstance(body, lv.RoundCommittedV1 | lv.RunCreatedV1):
+                continue
+            run = state.runs[body.run]
+            if not run.is_member(site):
+                continue
+            newest = 2 * run.plan.num_fragments
+            if isinstance(body, lv.RunCreatedV1):
+                found.append(body.manifest_digest)
+            elif body.round >= run.next_round - newest and unread < newest:
+                found.append(body.blob_digest)
+        return [digest for digest in found if self.blobs.has(digest)]
+
+
+def allowed_blobs(state: Federation, site: str, theta_blobs: Mapping[str, str]) -> frozenset[str]:
+    """Digests that a site may ask for: manifests, theta_0 and commit blobs of its runs; never another site's update.
+
+    Args:
+        state: the ledger's state.
+        site: who asks.
+        theta_blobs: per run the blob of theta_0.
+    """
+    allowed: set[str] = set()
+    for run in state.runs.values():
+        if run.is_member(site):
+            allowed.add(run.manifest_digest)
+            allowed.update(v.blob_digest for chain in run.versions for v in chain if v.blob_digest)
+            if run.id in theta_blobs:
+                allowed.add(theta_blobs[run.id])
+    return frozenset(allowed)
+
+
+def _covered(state: Federation, site: str, witnessed: Mapping[str, int]) -> dict[str, int]:
+    """Per run of the site: the newest leaf needed by the witness rule, if enough members cosigned it."""
+    covered: dict[str, int] = {}
+    for run in state.runs.values():
+        if run.is_member(site) and run.approved_leaf >= 0:
+            index = _needed(run)
+            if len(witnessed_by(run, index, witnessed)) >= run.plan.witness_quorum:
+                covered[run.id] = index
+    return covered
+
+
+def _needed(run: Run) -> int:
+    return needed_leaf(run, run.num_commits())

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Projections for people: JSON documents made from ledger state and reports. Read-only."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from coordinator.observations import Observations
+from federation.errors import FederationError, UsageError
+from federation.leaves import Outcome
+from federation.messages import Query, QueryKind, QueryReply
+from federation.rounds import Federation, Round, RoundState, Run
+
+if TYPE_CHECKING:
+    from coordinator.service import Coordinator
+
+Document = dict[str, Any]
+NEWEST_ROUNDS = 50
+
+
+def answer_query(coordinator: Coordinator, query: Query) -> tuple[QueryReply, tuple[str, ...]]:
+    """The reply to a query, and the blobs that go with it."""
+    try:
+        document, blobs = _answer(coordinator, query)
+    except FederationError as error:
+        return QueryReply(id=query.id, ok=False, sentence=error.diagnostics()), ()
+    return QueryReply(id=query.id, ok=True, sentence="", document=json.dumps(document)), blobs
+
+
+def _answer(coordinator: Coordinator, query: Query) -> tuple[Document, tuple[str, ...]]:
+    state = coordinator.state
+    if query.kind is QueryKind.RUNS:
+        return {"runs": [summary(run) for _, run in sorted(state.runs.items())], "ledger": ledger(coordinator)}, ()
+    run = state.runs.get(query.subject)
+    if run is None:
+        raise UsageError(
+            f"run {query.subject!r}: no run of that name; known runs: {', '.join(sorted(state.runs)) or 'none'}"
+        )
+    if query.kind is QueryKind.RUN:
+        return run_document(coordinator, run), ()
+    return model_document(coordinator, run, query.number)
+
+
+def ledger(coordinator: Coordinator) -> Document:
+    """Head of the ledger and who cosigned how much of it."""
+    book = coordinator.ledger
+    return {
+        "size": book.size,
+        "root": book.root(),
+        "checkpoint": book.checkpoint().decode(),
+        "witnessed": dict(coordinator.observations.witnessed),
+    }
+
+
+def summary(run: Run) -> Document:
+    """One line of `run list`."""
+    return {
+        "run": run.id,
+        "state": run.state.value,
+        "commits": run.num_commits(),
+        "rounds": run.plan.num_rounds,
+        "sites": [m.site for m in run.plan.members],
+        "manifest_digest": run.manifest_digest,
+        "reason": run.pause.sentence if run.pause else "",
+    }
+
+
+def run_document(coordinator: Coordinator, run: Run) -> Document:
+    """Everything that `run show` and `run watch` print."""
+    state, observations = coordinator.state, coordinator.observations
+    newest = sorted(run.rounds)[-NEWEST_ROUNDS:]
+    return {
+        **summary(run),
+        "approved_by": list(run.approved_by),
+        "answers": {s: {"accepted": a.accepted, "reason": a.reason.value} for s, a in sorted(run.answers.items())},
+        "open_rounds": list(run.open_rounds),
+        "missed": missed(run),
+        "sites_now": {m.site: site_document(state, observations, run, m.site) for m in run.plan.members},
+        "round_log": [round_document(run.rounds[number]) for number in newest],
+        "heads": [{"fragment": i, "version": v.number, "theta": v.theta_digest} for i, v in enumerate(run.heads())],
+        "bytes": bytes_document(run),
+        "evaluations": [evaluation_document(e) for e in run.evaluations],
+        "ledger": ledger(coordinator),
+    }
+
+
+def missed(run: Run) -> Document:
+    """Per site how many rounds go or went without its update, by reason."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for found in run.rounds.values():
+        for member in run.plan.members:
+            verdict = found.verdicts.get(member.site)
+            if found.invitation(member.site) is None:
+                counts[member.site]["not invited"] += 1
+            elif verdict is not None and verdict.outcome is not Outcome.ADMITTED:
+                counts[member.site][f"{verdict.outcome.value}: {verdict.reason.value}"] += 1
+    return {site: dict(reasons) for site, reasons in sorted(counts.items())}
+
+
+def site_document(state: Federation, observations: Observations, run: Run, site: str) -> Document:
+    """What is known of a site now."""
+    seen = observations.sites.get(site)
+    open_reports = [p for p in seen.status.participations if p.run == run.id] if seen else []
+    allocations = [a for a in seen.status.allocations if a.run == run.id] if seen else []
+    newest = open_reports[-1] if open_reports else None
+    return {
+        "drained": site in state.drained,
+        "last_seen": seen.received_at if seen else None,
+        "allocation": allocations[-1].state.value if allocations else "none",
+        "phase": newest.phase.value if newest else "waiting",
+        "round": newest.round if newest else None,
+        "step": newest.step if newest else 0,
+        "loss": newest.loss if newest and isfinite(newest.loss) else None,
+        "seconds_per_step": allocations[-1].seconds_per_step if allocations else 0.0,
+        "waits_for_witnesses": bool(seen and seen.status.waits_for_witnesses),
+        "applied": [a for a in seen.status.applied if a.startswith(f"{run.id}:")] if seen else [],
+    }
+
+
+def round_document(found: Round) -> Document:
+    """One round."""
+    commit = found.commit
+    return {
+        "round": found.number,
+        "fragment": found.fragment,
+        "state": "reverted" if found.reverted else found.state.value,
+        "invited": [i.site for i in found.invitations],
+        "verdicts": {
+            s: {"outcome": v.outcome.value, "reason": v.reason.value, "sentence": v.sentence, "norm": v.norm}
+            for s, v in sorted(found.verdicts.items())
+        },
+        "theta": commit.theta_digest if commit else "",
+        "blob_bytes": commit.blob_bytes if commit else 0,
+        "payload_bytes": sum(v.payload_bytes for v in found.admitted()),
+        "opened_at_us": found.opened_at_us,
+        "cosine": {c.site: c.cosine for c in commit.contributions} if commit else {},
+    }
+
+
+def bytes_document(run: Run) -> Document:
+    """Payload bytes so far, up and down (one copy of each commit per member)."""
+    committed = [r for r in run.rounds.values() if r.state is RoundState.COMMITTED]
+    up = sum(v.payload_bytes for r in run.rounds.values() for v in r.admitted())
+    down = sum(r.commit.blob_bytes for r in committed if r.commit) * len(run.plan.members)
+    return {"up": up, "down": down, "tokens": sum(v.new_tokens for r in run.rounds.values() for v in r.admitted())}
+
+
+def evaluation_document(evaluation: Any) -> Document:
+    """One site's scores of one model."""
+    return {
+        "site": evaluation.site,
+        "request": evaluation.request,
+        "commits": evaluation.num_commits,
+        "versions": list(evaluation.versions),
+        "bits_per_byte": {s.language: s.bits_per_byte for s in evaluation.scores},
+        "num_bytes": {s.language: s.num_bytes for s in evaluation.scores},
+    }
+
+
+def model_document(coordinator: Coordinator, run: Run, number: int) -> tuple[Document, tuple[str, ...]]:
+    """The chain of blobs that defines the model after a round (-1: now), with the digests to check it by.
+
+    Raises:
+        UsageError: the round is not committed or was reverted.
+    """
+    if number >= 0:
+        found = run.rounds.get(number)
+        if found is None or found.state is not RoundState.COMMITTED or found.reverted:
+            raise UsageError(f"run {run.id}: round {number} is not a commit in force")
+    manifest = coordinator.manifest_of(run.id)
+    chains = [[v for v in chain if number < 0 or v.number <= number + 1] for chain in run.versions]
+    document = {
+        "manifest_digest": run.manifest_digest,
+        "theta_blob": manifest.theta_blob,
+        "chains": [[{"version": v.number, "blob": v.blob_digest, "theta": v.theta_digest} for v in c] for c in chains],
+    }
+    blobs = [v.blob_digest for chain in chains for v in chain if v.blob_digest]
+    return document, (run.manifest_digest, manifest.theta_blob, *blobs)

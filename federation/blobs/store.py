@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Immutable bytes named by their digest, in `base/ab/<digest>`; a blob that has its name is complete and durable.
+
+A digest is `federation.merkle.blob_digest`: an RFC 6962 root over pieces of 1 MiB. Everything streams; no operation
+but `put` and `read` holds more than a few pieces in memory.
+"""
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Final, Self
+
+from federation.durable import BlobWriter, FileSystem
+from federation.errors import (
+    CorruptObjectError,
+    DigestMismatchError,
+    LimitExceededError,
+    ObjectNotFoundError,
+)
+from federation.ids import is_digest
+from federation.limits import DEFAULT_LIMITS
+from federation.merkle import BLOB_PIECE_BYTES, PieceHasher, blob_digest
+
+_DIGEST_PREFIX_CHARS: Final = 2
+
+
+class BlobStore:
+    """Blobs below one directory of a file system. Two stores on one directory do not disturb each other."""
+
+    def __init__(self, fs: FileSystem, base: str = "blobs") -> None:
+        self._fs = fs
+        self._base = base
+        # Blobs that this process has written or fsynced; a name alone proves nothing after a killed process.
+        self._known_durable: set[str] = set()
+
+    def path(self, digest: str) -> str:
+        """Where a blob lies or would lie, relative to the file system's root.
+
+        Raises:
+            DigestMismatchError: `digest` is not 64 lower-case hexadecimal characters.
+        """
+        if not is_digest(digest):
+            raise DigestMismatchError(f"digest: expected 64 lower-case hexadecimal characters, found {digest!r:.80}")
+        return f"{self._base}/{digest[:_DIGEST_PREFIX_CHARS]}/{digest}"
+
+    def has(self, digest: str) -> bool:
+        """Whether the blob is here and durable (its first sighting in this process costs an fsync)."""
+        path = self.path(digest)
+        if not self._fs.exists(path):
+            self._known_durable.discard(digest)
+            return False
+        if digest not in self._known_durable:
+            try:
+                self._fs.sync_paths([path])
+            except ObjectNotFoundError:  # removed by another process since
+                return False
+            self._known_durable.add(digest)
+        return True
+
+    def size(self, digest: str) -> int:
+        """Size in bytes. Raises ObjectNotFoundError."""
+        return self._fs.size(self.path(digest))
+
+    def put(self, data: bytes) -> str:
+        """Stores bytes durably and returns their digest. Raises DiskFullError."""
+        digest = blob_digest(data)
+        if not self.has(digest):
+            with self._fs.writer() as writer:
+                writer.write(data)
+                self._publish(writer, digest)
+        return digest
+
+    def writer(self, *, max_bytes: int | None = None) -> "BlobSink":
+        """A blob to be written piece by piece; with `max_bytes`, LimitExceededError beyond it."""
+        return BlobSink(self, self._fs.writer(), max_bytes)
+
+    def import_file(self, path: str, digest: str, *, max_bytes: int = DEFAULT_LIMITS.max_blob_bytes) -> None:
+        """Takes over a file of the same file system that another party wrote: verify, fsync, link.
+
+        The file keeps its name too. Its writer must replace files, never change them in place.
+
+        Raises:
+            DigestMismatchError: its bytes have another digest (or are not all there yet).
+            LimitExceededError: it is longer than `max_bytes`.
+            ObjectNotFoundError: there is no such file.
+        """
+        target = self.path(digest)
+        if self.has(digest):
+            return
+        num_bytes = self._fs.size(path)
+        if num_bytes > max_bytes:
+            raise LimitExceededError(f"{path}: expected at most {max_bytes} bytes, found {num_bytes}")
+        found = self._digest_of(path, max_bytes)
+        if found != digest:
+            raise DigestMismatchError(f"{path}: expected digest {digest}, found {found}")
+        self._fs.link(path, target)  # fsyncs the content first: its writer may not have
+        self._known_durable.add(digest)
+
+    def read(self, digest: str, max_bytes: int | None = None) -> bytes:
+        """The whole blob, verified.
+
+        Raises:
+            ObjectNotFoundError: it is not here.
+            LimitExceededError: it is longer than `max_bytes`.
+            CorruptObjectError: its bytes no longer have its digest.
+        """
+        data = self._fs.read(self.path(digest), max_bytes=max_bytes)
+        self._expect(digest, blob_digest(data))
+        return data
+
+    def read_range(self, digest: str, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset`, fewer at the blob's end. NOT verified: see `verify`."""
+        return self._fs.read_range(self.path(digest), offset, length)
+
+    def verify(self, digest: str) -> None:
+        """Reads the whole blob, piece by piece. Raises ObjectNotFoundError, CorruptObjectError."""
+        self._expect(digest, self._digest_of(self.path(digest), None))
+
+    def link_to(self, digest: str, target_path: str) -> None:
+        """Gives a blob a second, durable name on the same file system. Raises ObjectNotFoundError."""
+        self._fs.link(self.path(digest), target_path)
+
+    def delete(self, digest: str) -> None:
+        """Removes a blob; does nothing if it is gone. After a power loss it may be there again."""
+        self._known_durable.discard(digest)
+        self._fs.remove(self.path(digest))
+
+    def digests(self) -> Iterator[str]:
+        """Every blob's digest, ascending; names that are no digests are passed over."""
+        for prefix in self._fs.list(self._base):
+            for name in self._fs.list(f"{self._base}/{prefix}"):
+                if is_digest(name) and name.startswith(prefix):
+                    yield name
+
+    def _publish(self, writer: BlobWriter, digest: str) -> None:
+        writer.publish(self.path(digest))
+        self._known_durable.add(digest)
+
+    def _digest_of(self, path: str, max_bytes: int | None) -> str:
+        hasher = PieceHasher(BLOB_PIECE_BYTES)
+        offset = 0
+        while piece := self._fs.read_range(path, offset, BLOB_PIECE_BYTES):
+            hasher.update(piece)
+            offset += len(piece)
+            if max_bytes is not None and offset > max_bytes:  # it grows while it is read
+                raise LimitExceededError(f"{path}: expected at most {max_bytes} bytes, found more")
+        return hasher.hexdigest()
+
+    def _expect(self, digest: str, found: str) -> None:
+        if found != digest:
+            raise CorruptObjectError(
+                f"{self.path(digest)}: expected digest {digest}, found {found}",
+                advice="Delete this blob; it is asked for again from whoever has it.",
+            )
+
+
+class BlobSink:
+    """A blob being written. Nobody sees it before `finish`; leaving the `with` block without it discards it."""
+
+    def __init__(self, store: BlobStore, writer: BlobWriter, max_bytes: int | None) -> None:
+        self._store = store
+        self._writer = writer
+        self._max_bytes = max_bytes
+        self._hasher = PieceHasher(BLOB_PIECE_BYTES)
+        self.num_bytes = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Appends bytes. Raises DiskFullError, LimitExceededError; then nothing but `discard` makes sense."""
+        view = memoryview(data)
+        self.num_bytes += view.nbytes
+        if self._max_bytes is not None and self.num_bytes > self._max_bytes:
+            raise LimitExceededError(f"blob: expected at most {self._max_bytes} bytes, found more")
+        self._hasher.update(data)
+        self._writer.write(data)
+
+    def finish(self, expected: str | None = None) -> str:
+        """Makes the blob durable under its digest and returns that.
+
+        Raises:
+            DigestMismatchError: the digest is not `expected`; nothing was stored.
+        """
+        digest = self._hasher.hexdigest()
+        if expected is not None and digest != expected:
+            self.discard()
+            raise DigestMismatchError(f"blob: expected digest {expected}, found {digest}")
+        if self._store.has(digest):
+            self.discard()
+        else:
+            self._store._publish(self._writer, digest)
+        return digest
+
+    def discard(self) -> None:
+        """Removes what was written; does nothing after `finish`."""
+        self._writer.discard()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Durable files on a POSIX file system: one root directory, and the process ends when an fsync fails.
+
+After a failed fsync the kernel may have dropped the dirty pages and marked them clean: a second fsync would succeed
+without the data. Nothing that this process believes about its files can be trusted, so it exits; a restart reads what
+is really there. Only regular files are opened, and links are not followed at the last part of a path: a courier may
+have put anything into a mailbox.
+"""
+
+import errno
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from federation.durable.disk import TEMPORARY_PREFIX, Disk, OpenFile
+from federation.durable.sequences import SequencedFileSystem
+from federation.errors import DiskFullError, LimitExceededError, ObjectNotFoundError, StorageError
+
+EXIT_FSYNC_FAILED: Final = 74
+"""EX_IOERR of sysexits.h."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_MISSING = (errno.ENOENT, errno.ENOTDIR)
+_NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP)
+# Nothing can be waiting to be written there: a read-only mount, or a directory that this file system cannot fsync.
+_NOTHING_TO_SYNC = (errno.EROFS, errno.EINVAL, errno.EOPNOTSUPP)
+_READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class RealFileSystem(SequencedFileSystem):
+    """Durable files below a directory, which is made at the first write."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would follow links
+        super().__init__(PosixDisk(str(self.root)))
+
+    def real_path(self, path: str) -> Path:
+        """Where a path of this file system is, for libraries that insist on opening files themselves."""
+        return self.root / path
+
+
+class PosixDisk(Disk):
+    """Single steps on a POSIX file system."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def temporary_name(self) -> str:
+        return f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
+
+    def make_root(self) -> None:
+        missing = []
+        path = Path(self._root)
+        while not path.exists():
+            missing.append(path)
+            path = path.parent
+        with _translated(self._root):
+            for directory in reversed(missing):
+                directory.mkdir(exist_ok=True)
+                _sync_directory(str(directory.parent))
+
+    def make_directory(self, path: str) -> bool:
+        with _translated(path):
+            try:
+                Path(self._at(path)).mkdir()
+            except FileExistsError:
+                if Path(self._at(path)).is_dir():
+                    return False
+                raise StorageError(f"{path}: expected a directory, found a file") from None
+        return True
+
+    def create_file(self, path: str, mode: int) -> OpenFile:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with _translated(path):
+            return _PosixFile(os.open(self._at(path), flags, mode), path)
+
+    def open_file(self, path: str) -> OpenFile:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        with _translated(path):
+            return _PosixFile(_regular(os.open(self._at(path), flags, 0o644), path), path)
+
+    def truncate(self, path: str, length: int) -> None:
+        with _translated(path):
+            os.truncate(self._at(path), length)
+
+    def rename(self, source: str, target: str) -> bool:
+        with _translated(source):
+            try:
+                if not self._is_directory(target):
+                    Path(self._at(source)).rename(self._at(target))
+                    return True
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                return False
+        raise StorageError(f"{target}: expected no directory in the way of {source}, found one")
+
+    def link(self, source: str, target: str) -> bool:
+        with _translated(source):
+            try:
+                os.link(self._at(source), self._at(target), follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                return False
+        return True
+
+    def unlink(self, path: str) -> None:
+        with _translated(path):
+            try:
+                Path(self._at(path)).unlink()
+            except (FileNotFoundError, NotADirectoryError):
+                return
+
+    def remove_directory(self, path: str) -> None:
+        with _translated(path):
+            try:
+                Path(self._at(path)).rmdir()
+            except FileNotFoundError:
+                return
+
+    def sync_file(self, path: str) -> None:
+        descriptor = self._open(path)
+        try:
+            _fsync(descriptor, path)
+        finally:
+            os.close(descriptor)
+
+    def sync_directory(self, path: str) -> None:
+        with _translated(path):
+            _sync_directory(self._at(path))
+
+    def read(self, path: str, max_bytes: int | None) -> bytes:
+        with _translated(path), open(self._open(path), "rb", buffering=0) as file:
+            data = file.readall() if max_bytes is None else _read_at_most(file.fileno(), max_bytes + 1)
+        if max_bytes is not None and len(data) > max_bytes:
+            raise LimitExceededError(f"{path}: expected at most {max_bytes} bytes, found more")
+        return data
+
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        descriptor = self._open(path)
+        try:
+            with _translated(path):
+                os.lseek(descriptor, offset, os.SEEK_SET)
+                return _read_at_most(descriptor, length)
+        finally:
+            os.close(descriptor)
+
+    def size(self, path: str) -> int:
+        with _translated(path):
+            found = os.lstat(self._at(path))
+        if not stat.S_ISREG(found.st_mode):
+            raise ObjectNotFoundError(f"{path}: expected a regular file, found another kind")
+        return found.st_size
+
+    def exists(self, path: str) -> bool:
+        return os.path.lexists(self._at(path))
+
+    def scan(self, path: str) -> list[tuple[str, bool]]:
+        try:
+            with _translated(path), os.scandir(self._at(path)) as entries:
+                return sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+        except ObjectNotFoundError:
+            return []
+
+    def free_bytes(self) -> int:
+        path = Path(self._root)
+        while not path.exists():
+            path = path.parent
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
+
+    def _at(self, path: str) -> str:
+        return f"{self._root}/{path}" if path else self._root
+
+    def _is_directory(self, path: str) -> bool:
+        try:
+            return stat.S_ISDIR(os.lstat(self._at(path)).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def _open(self, path: str) -> int:
+        with _translated(path):
+            return _regular(os.open(self._at(path), _READ_FLAGS), path)
+
+
+class _PosixFile(OpenFile):
+    """A file descriptor open for appending."""
+
+    def __init__(self, descriptor: int, path: str) -> None:
+        self._descriptor = descriptor
+        self._path = path
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        view = memoryview(data)
+        if view.format != "B" or view.ndim != 1:
+            view = memoryview(view.tobytes())
+        done = 0
+        try:
+            with _translated(self._path, num_bytes=len(view)):
+                while done < len(view):
+                    done += os.write(self._descriptor, view[done:])
+        except StorageError:
+            if done:
+                os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - done)
+            raise
+
+    def sync(self) -> None:
+        _fsync(self._descriptor, self._path)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+@contextmanager
+def _translated(path: str, *, num_bytes: int = 0) -> Iterator[None]:
+    """Turns an OSError into one of our own; FileExistsError passes, because callers act upon it."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFullError(
+                f"{path}: expected room for {num_bytes} more bytes, found none left ({error.strerror})",
+                advice="Free space on this file system, or raise the quota; nothing was half-written.",
+            ) from error
+        if error.errno in _MISSING:
+            raise ObjectNotFoundError(f"{path}: expected a file or directory, found none") from error
+        raise StorageError(f"{path}: expected to use it, found: {error.strerror}") from error
+
+
+def _regular(descriptor: int, path: str) -> int:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StorageError(f"{path}: expected a regular file, found another kind")
+    return descriptor
+
+
+def _read_at_most(descriptor: int, length: int) -> bytes:
+    pieces: list[bytes] = []
+    while length > 0 and (piece := os.read(descriptor, min(length, 16 * 1024 * 1024))):
+        pieces.append(piece)
+        length -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _sync_directory(real_path: str) -> None:
+    descriptor = os.open(real_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _fsync(descriptor, real_path)
+    finally:
+        os.close(descriptor)
+
+
+def _fsync(descriptor: int, path: str) -> None:
+    """fsync, or the end of this process: nothing that follows a failure could be believed."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in _NOTHING_TO_SYNC:
+            return
+        print(f"fsync of {path} failed ({error.strerror}): this process ends, a restart will replay.", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(EXIT_FSYNC_FAILED)

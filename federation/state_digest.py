@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One digest of everything that a ledger says: two folds agree if and only if their digests do."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+
+from federation.rounds import Federation
+
+
+def state_digest(state: Federation) -> str:
+    """SHA-256 (hex) over canonical JSON of the state: sorted keys, type names, floats in hexadecimal."""
+    text = json.dumps(_plain(state), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Enum):
+        return value.value
+    if is_dataclass(value) and not isinstance(value, type):
+        plain = {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        return {"type": type(value).__name__, **plain}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, frozenset):
+        return sorted((_plain(entry) for entry in value), key=str)
+    if isinstance(value, tuple | list):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float):
+        return value.hex()
+    return value

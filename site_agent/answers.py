@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the site's operator says about runs: a small file each, written by commands, read by the agent in every pass."""
+
+from dataclasses import replace
+
+from federation.durable.api import FileSystem
+from federation.errors import UsageError
+from federation.ids import check_slug
+from site_agent import layout
+from site_agent.json_records import read_record, write_record
+from site_agent.observations import HumanAnswer
+from site_agent.views import RunView, read_view
+
+
+def accept(fs: FileSystem, run: str, manifest_digest: str = "") -> RunView:
+    """Accepts the manifest that the agent has seen for a run, and no other one.
+
+    Args:
+        fs: of the agent's directory.
+        run: id of the run.
+        manifest_digest: what the operator looked at, or its beginning; "" takes what the agent shows.
+
+    Raises:
+        UsageError: the agent knows no such run, its manifest is another one or not here, or the policy declines it.
+    """
+    shown = _shown(fs, run)
+    if not shown.policy:
+        raise UsageError(f"run {run}: expected its manifest at this site, found none yet", advice="Try again later.")
+    if manifest_digest and not shown.manifest_digest.startswith(manifest_digest):
+        raise UsageError(f"run {run}: expected manifest {manifest_digest}, found {shown.manifest_digest}")
+    if shown.policy == "decline":
+        raise UsageError(
+            f"run {run}: the site's policy declines this manifest: {shown.sentence}",
+            advice="Change policy.toml and start the agent again; a command cannot overrule the policy.",
+        )
+    _write(fs, replace(_said(fs, run), accepted=True, manifest_digest=shown.manifest_digest))
+    return shown
+
+
+def refuse(fs: FileSystem, run: str) -> None:
+    """Refuses every manifest of a run id, known or not; wins over policy and coordinator until `accept`."""
+    _write(fs, replace(_said(fs, run), accepted=False, manifest_digest=""))
+
+
+def retry(fs: FileSystem, run: str, now_us: int) -> None:
+    """Forgets failed jobs so far: the next one starts at once. Raises UsageError: no such run."""
+    _shown(fs, run)
+    _write(fs, replace(_said(fs, run), retry_at_us=now_us))
+
+
+def declare_ended(fs: FileSystem, run: str, number: int) -> None:
+    """The operator vouches that an allocation of unknown fate runs no more. Raises UsageError: it is not the newest."""
+    newest = _shown(fs, run).allocation.allocation
+    if newest != f"a{number}":
+        raise UsageError(f"run {run}: expected its newest allocation, {newest or 'none'}, found a{number}")
+    said = _said(fs, run)
+    _write(fs, replace(said, ended=tuple(sorted({*said.ended, number}))))
+
+
+def _shown(fs: FileSystem, run: str) -> RunView:
+    check_slug(run, "run")
+    view = read_view(fs)
+    found = next((shown for shown in view.runs if shown.run == run), None) if view else None
+    if found is None:
+        known = ", ".join(shown.run for shown in view.runs) if view and view.runs else "none"
+        raise UsageError(f"run {run}: expected one that names this site ({known}), found no such run")
+    return found
+
+
+def _said(fs: FileSystem, run: str) -> HumanAnswer:
+    check_slug(run, "run")
+    return read_record(fs, layout.answer_path(run), HumanAnswer) or HumanAnswer(run=run)
+
+
+def _write(fs: FileSystem, answer: HumanAnswer) -> None:
+    write_record(fs, layout.answer_path(answer.run), answer)

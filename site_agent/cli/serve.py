@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`site-agent serve` and `site-agent tick`: run the agent of a directory, until told to stop or once."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import click
+
+from federation import log
+from federation.directory_lock import DirectoryLock, this_process
+from federation.durable.real import RealFileSystem
+from site_agent import layout
+from site_agent.cli.setup import SITE_DIR
+from site_agent.driver import Agent
+from site_agent.setup import open_agent
+from site_agent.site_config import SiteConfig
+
+MAX_TICKS: Final = 64
+"""Passes of one `tick`: each one does what the one before made possible."""
+
+TAKE_OVER = click.option(
+    "--take-over", is_flag=True, help="The agent that holds this directory certainly runs no more (its host is gone)."
+)
+VERBOSE = click.option("--verbose", is_flag=True, help="Log more.")
+
+
+@click.command()
+@click.argument("site_dir", type=SITE_DIR)
+@click.option("--poll-seconds", type=float, default=None, help="Between two looks when idle.  [default: site.toml's]")
+@TAKE_OVER
+@VERBOSE
+def serve(site_dir: Path, poll_seconds: float | None, take_over: bool, verbose: bool) -> None:
+    """Serves the site of SITE_DIR; SIGTERM or Ctrl-C stops the agent, never its jobs."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with _opened(site_dir, take_over, verbose) as (agent, config, lock):
+        click.echo(f"site {config.site}: ledger copy has {agent.copy.size} leaves, epoch {agent.state.epoch}")
+        pause = poll_seconds if poll_seconds is not None else config.agent.poll_seconds
+        while not stop.is_set():
+            lock.check()
+            if not agent.tick(time.time()):
+                stop.wait(pause)
+
+
+@click.command()
+@click.argument("site_dir", type=SITE_DIR)
+@TAKE_OVER
+@VERBOSE
+def tick(site_dir: Path, take_over: bool, verbose: bool) -> None:
+    """Does what there is to do for the site of SITE_DIR, once: for cron, where nothing may run for long."""
+    with _opened(site_dir, take_over, verbose) as (agent, _, _):
+        for _ in range(MAX_TICKS):
+            if not agent.tick(time.time()):
+                break
+
+
+@contextmanager
+def _opened(site_dir: Path, take_over: bool, verbose: bool) -> Iterator[tuple[Agent, SiteConfig, DirectoryLock]]:
+    """The locked directory's agent; a clean end releases it, so that the next process begins no new epoch."""
+    log.configure("DEBUG" if verbose else "INFO")
+    fs = RealFileSystem(site_dir)
+    lock = DirectoryLock(fs, this_process(), force=take_over, base=layout.LOCK)
+    try:
+        log.open_security_log(fs.real_path(layout.SECURITY_LOG))
+        agent, config = open_agent(site_dir, time.time_ns() // 1000, new_epoch=lock.taken_over)
+    except Exception:
+        lock.release()
+        raise
+    yield agent, config, lock
+    agent.close()
+    lock.release()

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`site-agent init`, `site-agent roster install`: making a site's directory and pinning trust in it."""
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from federation.durable.real import RealFileSystem
+from federation.errors import ConfigError
+from federation.ids import check_slug, slug_from
+from federation.roster import TrustedRosters
+from site_agent import layout
+from site_agent.identity import load_identity
+from site_agent.setup import NewSite, init_site, install_roster
+from site_agent.site_config import load_site_config
+
+DIRECTORY = click.Path(file_okay=False, path_type=Path)
+SITE_DIR = click.Path(exists=True, file_okay=False, path_type=Path)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.command()
+@click.argument("site_dir", type=DIRECTORY)
+@click.option(
+    "--request",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="Where to write the request that the consortium root signs.",
+)
+@click.option("--site", "site_id", default=None, metavar="ID", help="Id of the site.  [default: SITE_DIR's name]")
+@click.option("--profile", default="localhost", show_default=True, help="Profile of the centre.")
+@click.option(
+    "--data", type=DIRECTORY, default=None, help="Directory with the site's text files.  [default: SITE_DIR/data]"
+)
+@click.option("--languages", default="en", show_default=True, help="Languages to train and evaluate, with commas.")
+@click.option(
+    "--policy",
+    type=click.Choice(["ask", "decline", "accept"]),
+    default="ask",
+    show_default=True,
+    help="What becomes of manifests that policy.toml does not list; accept is for trials on one machine.",
+)
+@AS_JSON
+def init(
+    site_dir: Path,
+    request: Path,
+    site_id: str | None,
+    profile: str,
+    data: Path | None,
+    languages: str,
+    policy: str,
+    as_json: bool,
+) -> None:
+    """Makes a site's configuration, policy and keys in SITE_DIR, and a request for the consortium root."""
+    site = check_slug(site_id or slug_from(site_dir.resolve().name), "site id")
+    if request.exists():
+        raise ConfigError(f"--request: expected a new file, found {request}", advice="Choose another name for it.")
+    if data is None:
+        RealFileSystem(site_dir).mkdir("data")
+    new = NewSite(
+        site=site,
+        profile=profile,
+        data_dir="data" if data is None else str(data.resolve()),
+        languages=tuple(part.strip() for part in languages.split(",") if part.strip()),
+        policy=policy,
+    )
+    document = init_site(site_dir, new)
+    RealFileSystem(request.resolve().parent).write(request.name, document)
+    text = f"Made site {site} in {site_dir} and {request}. Next: have the consortium root sign {request.name}."
+    echo({"site": site, "request": str(request)}, text, as_json)
+
+
+@click.group()
+def roster() -> None:
+    """Root-signed rosters: who belongs to the consortium."""
+
+
+@roster.command("install")
+@click.argument("site_dir", type=SITE_DIR)
+@click.argument("document", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--root", default="", help="Fingerprint of the consortium root; the first roster pins its own if not given."
+)
+@AS_JSON
+def roster_install(site_dir: Path, document: Path, root: str, as_json: bool) -> None:
+    """Installs a roster version; later versions come through the coordinator by themselves."""
+    fs = RealFileSystem(site_dir)
+    config = load_site_config(site_dir)
+    load_identity(fs, config.site)
+    first = not fs.exists(layout.ROOT_FILE)
+    rosters = install_roster(fs, document.read_bytes(), root, time.time_ns() // 1000)
+    facts = {"version": rosters.current.version, "root": rosters.fingerprint, "listed": _lists(rosters, config.site)}
+    text = f"Roster version {rosters.current.version} is installed; consortium root {rosters.fingerprint}."
+    if first and not root:
+        text += "\nCompare this fingerprint with the one that the consortium gave you over another channel."
+    if not facts["listed"]:
+        text += f"\nIt does not name site {config.site} yet: hand the site's request to the consortium root."
+    echo(facts, text, as_json)
+
+
+def _lists(rosters: TrustedRosters, site: str) -> bool:
+    return any(entry.site == site for entry in rosters.current.sites)
+
+
+def echo(facts: object, text: str, as_json: bool) -> None:
+    """Prints one of the two."""
+    click.echo(json.dumps(facts, sort_keys=True) if as_json else text)

@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The protocol inside a job: windows, boundaries, merges, waits (DESIGN sections 3 and 4).
+
+A trainer's loop calls `prepare` before and `complete` after each inner step:
+
+    while (rate := loop.prepare()) is not None:
+        loop.complete(*trainer.step(rate))
+
+Between two inner steps everything that is due happens in this order: boundary (training checkpoint, encode, publish),
+merges by round, next window. Orders and outcomes decide what is trained, never when they came; killed, it repeats.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from federation.durable.failpoints import failpoint
+from federation.errors import LossSpikeError, NonFiniteUpdateError, ProtocolError, StaleBaseError
+from federation.ids import short
+from federation.manifest import Manifest
+from site_agent.inner_loop.evaluations import EvaluationQueue
+from site_agent.inner_loop.exchange import Exchange
+from site_agent.inner_loop.patience import Patience
+from site_agent.inner_loop.progress import InFlight, Progress, SavedLoop, Window, site_schedule
+from site_agent.inner_loop.reporter import Reporter
+from site_agent.inner_loop.seam import Trainer, TrainerState
+from site_agent.inner_loop.spool import JobSpool, is_bare
+from site_agent.jobs import (
+    ChainLink,
+    EndCode,
+    JobEnded,
+    JobPhase,
+    OutcomeFile,
+    OutcomeKind,
+    RoundOrder,
+    StopOrder,
+    UpdateFile,
+)
+from site_agent.trainer.checkpoint import TrainingCheckpoints
+from site_agent.trainer.lr import learning_rate
+
+SAVE_AFTER_IDLE_SECONDS = 5.0  # a job that waits for longer writes a training checkpoint, so that a kill costs nothing
+
+_log = logging.getLogger(__name__)
+
+
+class InnerLoop:
+    """One job's way through a run.
+
+    Attributes:
+        progress: where it is.
+        ended: why it ended, None while it goes on.
+    """
+
+    def __init__(
+        self,
+        *,
+        manifest: Manifest,
+        site: str,
+        trainer: Trainer,
+        exchange: Exchange,
+        evaluations: EvaluationQueue,
+        spool: JobSpool,
+        checkpoints: TrainingCheckpoints,
+        reporter: Reporter,
+        patience: Patience,
+    ) -> None:
+        self._manifest, self._site, self._trainer = manifest, site, trainer
+        self._schedule = site_schedule(manifest, site)
+        self._exchange, self._evaluations, self._spool = exchange, evaluations, spool
+        self._checkpoints, self._reporter, self._patience = checkpoints, reporter, patience
+        self._asked_to_end: Callable[[], str | None] = lambda: None
+        self._windows_since_evaluation = 0
+        self.ended: JobEnded | None = None
+        self.progress = Progress(tokens_at_boundary=(0,) * len(manifest.fragments))
+        # Whether memory holds something that the newest training checkpoint does not.
+        self._is_unsaved = True
+        # A window in progress that came from a checkpoint may be over for the rest of the federation.
+        self._is_confirmed = True
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def begin(self, asked_to_end: Callable[[], str | None] = lambda: None) -> None:
+        """Continues from the newest training checkpoint, or starts from theta_0.
+
+        Args:
+            asked_to_end: returns a word once the job should end at the next inner step (a signal).
+        """
+        self._asked_to_end = asked_to_end
+        loaded = self._checkpoints.load(SavedLoop)
+        if loaded is None:
+            self._exchange.begin()
+        else:
+            self._restore(*loaded)
+            self._publish_again()
+        self._report(JobPhase.IDLE)
+
+    def prepare(self) -> float | None:
+        """Does all that is due before the next inner step; waits if it must.
+
+        Returns:
+            The learning rate of that step, or None if the job ends here: see `ended`.
+        """
+        while self.ended is None:
+            window = self.progress.window
+            if window is not None and window.is_complete:
+                self._pass_boundary(window)
+            elif self._ends_now():
+                break
+            elif window is None:
+                self._between_windows()
+            elif not self._is_confirmed:
+                self._confirm(window)
+            elif (entry := self.progress.due(self._schedule)) is not None:
+                self._merge_or_wait(entry)
+            else:
+                return self._ready(window)
+        return None
+
+    def complete(self, loss: float, tokens: int) -> None:
+        """An inner step was taken: its mean loss in nats per token, and the tokens it trained on.
+
+        Raises:
+            NonFiniteUpdateError, LossSpikeError: training cannot go on; nothing of this window is sent.
+        """
+        seconds = self._patience.stepped()
+        self._check_loss(loss)
+        self.progress = self.progress.after_step(tokens)
+        self._is_unsaved = True
+        window = self.progress.window
+        assert window is not None
+        self._reporter.step(self.progress, loss, tokens, seconds)
+        if not window.is_complete:
+            failpoint("job.mid-window")
+            if self._patience.should_save():
+                self._save()
+
+    # --- windows ----------------------------------------------------------------------------------------------------
+
+    def _between_windows(self) -> None:
+        entry = self.progress.due(self._schedule)
+        if entry is not None and self._merge_if_known(entry):
+            return
+        order = self._next_order()
+        if order is None:
+            self._wait(JobPhase.IDLE)
+        elif self.progress.follows(order) or (self._knows_outcomes_before(order) and self._reload(order)):
+            self._enter(order)
+        else:
+            self._wait(JobPhase.WAITING)
+
+    def _next_order(self) -> RoundOrder | None:
+        """The lowest order above the last window. A round that ended without this site is passed over."""
+        for number in self._spool.round_numbers(self.progress.last_round):
+            outcome = self._spool.outcome(number)
+            if outcome is None or outcome.listed_payload_digest:
+                return self._spool.round_order(number)
+        return None
+
+    def _enter(self, order: RoundOrder) -> None:
+        expected = (self._schedule.fragment_of(order.round), self._schedule.steps_of_window(order.round))
+        if (order.fragment, order.num_steps) != expected:
+            raise ProtocolError(
+                f"round {order.round}: expected fragment and steps {expected}, found {order.fragment, order.num_steps}"
+            )
+        self._do_overdue_evaluations()
+        self.progress = self.progress.entering(order)
+        self._is_unsaved = True
+
+    def _knows_outcomes_before(self, order: RoundOrder) -> bool:
+        """Whether every round is known whose merge position lies at or before this window's begin."""
+        start = self._schedule.start_of(order.round)
+        needed = {j for j in range(order.round) if self._schedule.merge_of(j) <= start}
+        return needed <= set(self._spool.ended_rounds())
+
+    def _reload(self, order: RoundOrder) -> bool:
+        """A window was skipped, or the run was rolled back: every fragment's newest version merged by now.
+
+        Returns False, and changes nothing, where a version cannot be built because a later one came as a snapshot: the
+        round is over then, and the agent is about to say so.
+        """
+        start = self._schedule.start_of(order.round)
+        chains = self._spool.chains(len(self._manifest.fragments), lambda j: self._schedule.merge_of(j) <= start)
+        if any(chain and is_bare(chain[-1]) for chain in chains):
+            return False
+        rolled_back = order.generation != self.progress.generation
+        for entry in self.progress.in_flight:
+            outcome = self._spool.outcome(entry.round)
+            if outcome is not None and self._schedule.merge_of(entry.round) <= start:
+                self._exchange.adopt(entry, outcome)
+        self._exchange.reload(chains, forget_feedback=rolled_back)
+        self.progress = self.progress.after_reload(order, self._schedule)
+        self._is_unsaved = True
+        _log.info("round %d: every fragment is reloaded, versions %s", order.round, self._exchange.model.versions)
+        return True
+
+    def _confirm(self, window: Window) -> None:
+        """After a restart: goes on with the window only if the agent orders it again, as it was."""
+        number = window.order.round
+        outcome = self._spool.outcome(number)
+        if self._spool.round_order(number) == window.order and (outcome is None or outcome.listed_payload_digest):
+            self._is_confirmed = True
+        elif outcome is not None or self._spool.round_numbers(number - 1):
+            _log.warning("round %d: its window is left after %d steps", number, window.step)
+            self.progress = self.progress.leaving_window()
+            self._is_confirmed = self._is_unsaved = True
+        else:
+            self._wait(JobPhase.IDLE)
+
+    def _ready(self, window: Window) -> float:
+        """Everything is merged: the rate of the next step."""
+        order = window.order
+        if window.step == 0:
+            self._check_base(order)
+        nominal = self._manifest.plan.num_inner_steps // self._manifest.plan.num_fragments
+        position = order.lr_position + (window.step / order.num_steps) * nominal
+        self._report(JobPhase.TRAINING)
+        self._patience.busy()
+        return learning_rate(self._manifest.inner, position, self.progress.joined_at)
+
+    def _check_base(self, order: RoundOrder) -> None:
+        model, p = self._exchange.model, order.fragment
+        if (model.versions[p], model.digests[p]) != (order.base_version, order.base_digest):
+            raise StaleBaseError(
+                f"round {order.round}: expected base version {order.base_version} ({short(order.base_digest)}) of "
+                f"fragment {p}, found {model.versions[p]} ({short(model.digests[p])})"
+            )
+
+    # --- boundaries and merges --------------------------------------------------------------------------------------
+
+    def _pass_boundary(self, window: Window) -> None:
+        """Training checkpoint first, then encode, then publish: a resend has the same bytes."""
+        order = window.order
+        if self._is_unsaved:
+            self._report(JobPhase.ENCODING)
+            self._save()
+        failpoint("job.after-training-checkpoint")
+        payload, digest = self._exchange.encode(order.round, order.fragment)
+        self._spool.write_payload(order.round, payload)
+        failpoint("job.after-encode")
+        update = self._update_file(window, digest, len(payload))
+        self._spool.publish(update)
+        failpoint("job.after-publish")
+        self.progress = self.progress.after_boundary(update)
+        self._is_unsaved = self._is_confirmed = True
+        self._windows_since_evaluation += 1
+        self._reporter.sync()
+
+    def _update_file(self, window: Window, digest: str, num_bytes: int) -> UpdateFile:
+        order = window.order
+        return UpdateFile(
+            round=order.round,
+            fragment=order.fragment,
+            base_digest=order.base_digest,
+            codec=self._manifest.codecs.up,
+            payload_digest=digest,
+            payload_bytes=num_bytes,
+            weight_tokens=self.progress.tokens - self.progress.tokens_at_boundary[order.fragment],
+            new_tokens=window.tokens,
+            num_steps=window.step,
+            fencing=self._spool.claim.fencing,
+        )
+
+    def _publish_again(self) -> None:
+        """What a predecessor published may not have been taken over: the same bytes lie in this allocation too."""
+        for entry in self.progress.in_flight:
+            if entry.update is not None and self._spool.outcome(entry.round) is None:
+                self._spool.write_payload(entry.round, self._exchange.payloads[entry.round])
+                self._spool.publish(replace(entry.update, fencing=self._spool.claim.fencing))
+
+    def _merge_or_wait(self, entry: InFlight) -> None:
+        if not self._merge_if_known(entry):
+            self._wait(JobPhase.WAITING)
+
+    def _merge_if_known(self, entry: InFlight) -> bool:
+        outcome = self._spool.outcome(entry.round)
+        if outcome is None:
+            return False
+        failpoint("job.before-merge")
+        if outcome.kind is OutcomeKind.COMMITTED and is_bare(outcome):
+            self._pass_over(entry, outcome)
+            return True
+        chain = partial(self._chain, outcome.fragment, entry.round)
+        self._exchange.merge(entry, outcome, chain)
+        self.progress = self.progress.after_merge(entry, outcome)
+        self._is_unsaved = True
+        failpoint("job.after-merge")
+        return True
+
+    def _pass_over(self, entry: InFlight, outcome: OutcomeFile) -> None:
+        """A commit that was overtaken by a snapshot cannot be merged: the next window begins from what there is."""
+        self._exchange.adopt(entry, outcome)
+        self.progress = self.progress.after_merge(entry, outcome).leaving_window()
+        self._is_unsaved = True
+        _log.warning("round %d: this site was away for long and begins anew from a snapshot", entry.round)
+
+    def _chain(self, fragment: int, last_round: int) -> list[ChainLink]:
+        return self._spool.chains(len(self._manifest.fragments), lambda j: j <= last_round)[fragment]
+
+    # --- waiting and ending -----------------------------------------------------------------------------------------
+
+    def _wait(self, phase: JobPhase) -> None:
+        """One short piece of something useful, else a moment's rest; too long a wait ends the job."""
+        idle = self._patience.idle()
+        self._report(phase)
+        if self._evaluations.advance():
+            self._windows_since_evaluation = 0
+        elif self._is_unsaved and idle > SAVE_AFTER_IDLE_SECONDS:
+            self._save()
+        elif self._patience.is_exhausted():
+            self._end(EndCode.IDLE, "idle", f"nothing could be trained for {idle:.0f} seconds")
+        else:
+            self._patience.rest()
+
+    def _do_overdue_evaluations(self) -> None:
+        """A job that never waits would never evaluate."""
+        if self._windows_since_evaluation >= self._schedule.num_fragments:
+            self._evaluate_all()
+            self._windows_since_evaluation = 0
+
+    def _evaluate_all(self) -> None:
+        while self._asked_to_end() is None and self._evaluations.advance():
+            self._report(None)
+
+    def _report(self, phase: JobPhase | None) -> None:
+        self._reporter.report(phase, self.progress, self._exchange.model.versions)
+
+    def _ends_now(self) -> bool:
+        word = self._asked_to_end()
+        if word is not None:
+            self._end(EndCode.TERMINATED, word, f"ended at an inner step by {word}")
+        elif self._patience.wall_time_is_near():
+            self._end(EndCode.WALL_TIME, "wall-time", "the allocation's wall time is nearly over")
+        elif (stop := self._spool.stop_order()) is not None:
+            self._stop(stop)
+        return self.ended is not None
+
+    def _stop(self, stop: StopOrder) -> None:
+        """Finishes what the agent asks for. Of a completed run the outcomes left are applied, however far ahead."""
+        if stop.finish_evaluations:
+            self._evaluate_all()
+        if stop.reason == "completed" and self.progress.window is None:
+            while self.progress.in_flight and self._merge_if_known(self.progress.in_flight[0]):
+                pass
+        self._end(EndCode.STOPPED, stop.reason, f"the agent ended the job: {stop.reason}")
+
+    def _end(self, code: EndCode, reason: str, sentence: str) -> None:
+        if self._is_unsaved and (self.progress.num_steps or self.progress.window):
+            self._save()
+        self._reporter.sync()
+        self.ended = JobEnded(code=code, reason=reason, sentence=sentence, fencing=self._spool.claim.fencing)
+
+    # --- checks, files ----------------------------------------------------------------------------------------------
+
+    def _check_loss(self, loss: float) -> None:
+        where = f"step {self.progress.num_steps + 1}"
+        if not math.isfinite(loss):
+            raise NonFiniteUpdateError(f"{where}: expected a finite loss, found {loss}")
+        if 0 < self._manifest.inner.max_loss < loss:
+            raise LossSpikeError(
+                f"{where}: expected a loss up to {self._manifest.inner.max_loss}, found {loss:.4f}",
+                advice="The run's inner.max_loss stops a job before it sends such a window.",
+            )
+
+    def _save(self) -> None:
+        self._spool.check_still_ours()
+        state, model = self._trainer.state_dict(), self._exchange.model
+        record = SavedLoop(
+            run=self._manifest.run,
+            site=self._site,
+            progress=self.progress,
+            versions=tuple(model.versions),
+            digests=tuple(model.digests),
+            trainer=dict(state.values),
+        )
+        self._checkpoints.save(record, {**self._exchange.parts(), "trainer": dict(state.tensors)})
+        self._patience.saved()
+        self._is_unsaved = False
+
+    def _restore(self, record: SavedLoop, parts: dict[str, dict[str, Any]]) -> None:
+        if (record.run, record.site) != (self._manifest.run, self._site):
+            raise ProtocolError(
+                f"training checkpoint: expected run {self._manifest.run} of {self._site}, "
+                f"found {record.run} of {record.site}"
+            )
+        self._exchange.restore(parts, record.versions, record.digests)
+        self._trainer.load_state_dict(TrainerState(tensors=parts["trainer"], values=record.trainer))
+        self.progress = record.progress
+        self._is_unsaved, self._is_confirmed = False, record.progress.window is None
+        _log.info("resumed after %d inner steps, last round %d", record.progress.num_steps, record.progress.last_round)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything inside a job that looks at a clock: when it rests or ends. None of it decides a bit of training."""
+
+import time
+from typing import Protocol
+
+from site_agent.jobs import WorkOrder
+
+MARGIN_SECONDS = 60.0
+"""Before the wall time, for the training checkpoint; a tenth of the limit if that is less."""
+
+
+class Clock(Protocol):
+    """Time, as an argument."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+
+    def sleep(self, seconds: float) -> None:
+        """Lets time pass."""
+
+
+class SystemClock:
+    """The machine's."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        """Lets time pass."""
+        time.sleep(seconds)
+
+
+class Patience:
+    """How long a job has waited, how fast it steps, how long it may go on.
+
+    Attributes:
+        idle_since: unix time since which nothing could be trained, 0.0 while training.
+        seconds_per_step: running mean of inner steps, 0.0 before the first.
+    """
+
+    def __init__(self, order: WorkOrder, clock: Clock) -> None:
+        self._order, self._clock = order, clock
+        self._began = clock.now()
+        self._step_began = 0.0
+        self._saved = self._began
+        self._reported = 0.0
+        self.idle_since = 0.0
+        self.seconds_per_step = 0.0
+
+    def now(self) -> float:
+        """Unix seconds."""
+        return self._clock.now()
+
+    def rest(self) -> None:
+        """Waits a moment."""
+        self._clock.sleep(self._order.poll_seconds)
+
+    def idle(self) -> float:
+        """Begins or goes on being idle; seconds of it so far."""
+        self.idle_since = self.idle_since or self._clock.now()
+        return self._clock.now() - self.idle_since
+
+    def busy(self) -> None:
+        """An inner step begins now."""
+        self.idle_since = 0.0
+        self._step_began = self._clock.now()
+
+    def stepped(self) -> float:
+        """An inner step is over; its seconds."""
+        seconds = max(0.0, self._clock.now() - self._step_began)
+        old = self.seconds_per_step
+        self.seconds_per_step = seconds if not old else 0.9 * old + 0.1 * seconds
+        return seconds
+
+    def is_exhausted(self) -> bool:
+        """Whether the job has been idle for too long."""
+        return bool(self.idle_since) and self._clock.now() - self.idle_since > self._order.max_idle_seconds
+
+    def seconds_left(self) -> int:
+        """Until the allocation's wall time; -1 if there is none."""
+        if not self._order.seconds_limit:
+            return -1
+        return max(0, int(self._order.seconds_limit - (self._clock.now() - self._began)))
+
+    def wall_time_is_near(self) -> bool:
+        """Whether only the margin for a training checkpoint is left."""
+        limit = self._order.seconds_limit
+        return limit > 0 and self._clock.now() - self._began >= limit - min(MARGIN_SECONDS, limit / 10)
+
+    def should_save(self) -> bool:
+        """Whether the last training checkpoint is old."""
+        return self._clock.now() - self._saved >= self._order.checkpoint_every_seconds
+
+    def saved(self) -> None:
+        """A training checkpoint was written."""
+        self._saved = self._clock.now()
+
+    def may_report(self, interval: float) -> bool:
+        """Whether so many seconds have passed since this last said yes."""
+        if abs(self._clock.now() - self._reported) < interval:
+            return False
+        self._reported = self._clock.now()
+        return True

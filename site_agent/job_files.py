@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the files that jobs leave into what the decider sees. Every number in them is checked before it is believed."""
+
+from dataclasses import replace
+from math import isfinite
+from typing import Final
+
+from federation.durable.api import FileSystem
+from federation.errors import ObjectNotFoundError, ProtocolError
+from federation.ids import is_digest
+from federation.leaves import LanguageScore
+from site_agent import jobs, layout
+from site_agent.agent_state import Allocation
+from site_agent.jobs import EvaluationFile, EvaluationOrder, JobEnded, JobReport, OutcomeFile, OutcomeKind, UpdateFile
+from site_agent.observations import (
+    AllocationSeen,
+    EvaluationSeen,
+    Execution,
+    JobEndSeen,
+    JobPhase,
+    ManifestSeen,
+    OutcomeSeen,
+    UpdateSeen,
+)
+
+_MAX_COUNT: Final = 2**53
+"""Counts above this are nobody's honest count, and would not survive JSON."""
+
+_MAX_SCORES: Final = 256
+_MAX_SENTENCE_CHARS: Final = 300
+
+
+def allocation_seen(fs: FileSystem, live: Allocation, execution: Execution) -> AllocationSeen:
+    """A live allocation as its files show it. A report of an execution with a lower fencing number is none."""
+    paths = layout.allocation_paths(live.run, live.number)
+    seen = AllocationSeen(
+        run=live.run,
+        number=live.number,
+        execution=execution,
+        end=end_seen(fs, live),
+        orders=frozenset(jobs.numbered(fs, paths.rounds)),
+        evaluations=_evaluation_orders(fs, paths),
+        attempted=fs.exists(paths.order),
+        stopping=fs.exists(paths.stop),
+    )
+    report = jobs.read_record(fs, paths.report, JobReport)
+    return seen if report is None or report.fencing < live.fencing else _reported(seen, report)
+
+
+def _reported(seen: AllocationSeen, report: JobReport) -> AllocationSeen:
+    figures = (report.step, report.seconds_left + 1, *report.applied)
+    if not all(0 <= n < _MAX_COUNT for n in figures) or not isfinite(report.seconds_per_step):
+        raise ProtocolError(f"job report: expected counts from 0 to 2^53, found {figures}")
+    return replace(
+        seen,
+        phase=JobPhase(report.state.value),
+        round=report.round,
+        training=report.phase is jobs.JobPhase.TRAINING,
+        step=report.step,
+        loss=report.loss if isfinite(report.loss) else 0.0,
+        seconds_left=report.seconds_left,
+        seconds_per_step=report.seconds_per_step,
+        applied=report.applied,
+    )
+
+
+def end_seen(fs: FileSystem, allocation: Allocation) -> JobEndSeen | None:
+    """The job's last word, None if it has not said it."""
+    ended = jobs.read_record(fs, layout.allocation_paths(allocation.run, allocation.number).ended, JobEnded)
+    if ended is None:
+        return None
+    sentence = _printable(ended.sentence)
+    return JobEndSeen(code=ended.code.value, sentence=sentence, failed=not ended.code.resumable)
+
+
+def _evaluation_orders(fs: FileSystem, paths: jobs.AllocationPaths) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
+    orders = (jobs.read_record(fs, paths.evaluation(n), EvaluationOrder) for n in jobs.numbered(fs, paths.evaluations))
+    return tuple((o.request, o.num_commits, o.versions) for o in orders if o is not None)
+
+
+def update_seen(fs: FileSystem, allocation: Allocation, round_number: int) -> UpdateSeen | None:
+    """The update of a round, None if the job has not finished it; `problem` where it cannot be signed."""
+    path = layout.allocation_paths(allocation.run, allocation.number).update(round_number)
+    found = jobs.read_record(fs, path, UpdateFile)
+    if found is None:
+        return None
+    return UpdateSeen(
+        run=allocation.run,
+        allocation=allocation.number,
+        round=round_number,
+        fragment=found.fragment,
+        base_digest=found.base_digest,
+        codec=found.codec,
+        payload_digest=found.payload_digest,
+        payload_bytes=found.payload_bytes,
+        weight_tokens=found.weight_tokens,
+        new_tokens=found.new_tokens,
+        num_steps=found.num_steps,
+        problem=_update_problem(found, allocation, round_number),
+    )
+
+
+def _update_problem(found: UpdateFile, allocation: Allocation, round_number: int) -> str:
+    if found.round != round_number:
+        return f"expected an update of round {round_number}, the job wrote one of round {found.round}"
+    if found.fencing < allocation.fencing:
+        return f"expected fencing number {allocation.fencing} or higher, the job wrote {found.fencing}"
+    counts = (found.fragment, found.payload_bytes, found.weight_tokens, found.new_tokens, found.num_steps)
+    if not all(0 <= n < _MAX_COUNT for n in counts):
+        return f"expected counts from 0 to 2^53, the job wrote {counts}"
+    return "" if is_digest(found.payload_digest) else "expected a payload digest, the job wrote something else"
+
+
+def evaluation_seen(fs: FileSystem, allocation: Allocation, path: str) -> EvaluationSeen:
+    """Scores that a job left.
+
+    Raises:
+        ProtocolError: the file is damaged, or a score is impossible.
+    """
+    found = jobs.read_record(fs, path, EvaluationFile)
+    if found is None:
+        raise ObjectNotFoundError(f"{path}: expected a result, found none")
+    if len(found.scores) > _MAX_SCORES or not all(map(_plausible, found.scores)):
+        raise ProtocolError(f"{path}: expected at most {_MAX_SCORES} finite scores, found something else")
+    return EvaluationSeen(
+        run=allocation.run,
+        allocation=allocation.number,
+        request=found.request,
+        num_commits=found.num_commits,
+        versions=found.versions,
+        scores=found.scores,
+    )
+
+
+def _plausible(score: LanguageScore) -> bool:
+    named = 0 < len(score.language) <= 16 and score.language.isascii() and score.language.isprintable()
+    return named and isfinite(score.bits_per_byte) and score.bits_per_byte >= 0 and 0 <= score.num_bytes < _MAX_COUNT
+
+
+def outcome_seen(outcome: OutcomeFile) -> OutcomeSeen:
+    """What was written for the jobs of a run about a round."""
+    is_bare = outcome.kind is OutcomeKind.COMMITTED and not outcome.blob_path
+    return OutcomeSeen(
+        kind=outcome.kind.value,
+        theta_digest=outcome.theta_digest,
+        has_blob=not is_bare,
+        snapshot=outcome.snapshot_path.rpartition("/")[2],  # blobs are named by their digests
+    )
+
+
+def with_problem(update: UpdateSeen, problem: str) -> UpdateSeen:
+    """The same update, which cannot be signed."""
+    return replace(update, problem=_printable(problem))
+
+
+def with_shortage(manifest: ManifestSeen, shortage: str) -> ManifestSeen:
+    """The same manifest, with what the day's budget says now."""
+    return replace(manifest, shortage=shortage) if shortage else manifest
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)[:_MAX_SENTENCE_CHARS]

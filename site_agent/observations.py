@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent sees in one pass, besides ledger and journal: the deciders' third argument. Plain data, no I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from federation.leaves import LanguageScore, Reason
+
+
+class Answer(StrEnum):
+    """What the site's policy says to a manifest by itself."""
+
+    ACCEPT = "accept"
+    ASK = "ask"
+    DECLINE = "decline"
+
+
+class Execution(StrEnum):
+    """What the launcher says about a handle. UNKNOWN never counts as ended."""
+
+    RUNNING = "running"
+    ENDED = "ended"
+    UNKNOWN = "unknown"
+
+
+class JobPhase(StrEnum):
+    """What a job says about itself; NONE before its first report."""
+
+    NONE = "none"
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestSeen:
+    """A manifest that lies durably at the site, and what the policy says to it.
+
+    Attributes:
+        digest: blob digest of its exact bytes.
+        theta_blob: blob digest of theta_0, "" if the manifest is unusable.
+        codec: codec of updates.
+        trainer: name of the trainer, as site.toml resolves it.
+        consortium: that the manifest belongs to.
+        num_elements: of each fragment.
+        shortage: why the policy's budget lets no job start now, "" if it does.
+    """
+
+    run: str
+    digest: str
+    answer: Answer
+    reason: Reason = Reason.NONE
+    sentence: str = ""
+    theta_blob: str = ""
+    codec: str = ""
+    trainer: str = ""
+    consortium: str = ""
+    num_elements: tuple[int, ...] = ()
+    shortage: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HumanAnswer:
+    """What the site's operator said about a run. A refusal holds for every manifest of that run id.
+
+    Attributes:
+        manifest_digest: the manifest that was looked at; an acceptance holds for this one only.
+        retry_at_us: when the operator last asked to try failed jobs again, 0 for never.
+        ended: numbers of allocations that the operator found to have ended.
+    """
+
+    run: str
+    accepted: bool | None = None
+    manifest_digest: str = ""
+    retry_at_us: int = 0
+    ended: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobEndSeen:
+    """The job's last word. `code` is a word of `jobs.EndCode`; `failed` says that it counts towards the back-off."""
+
+    code: str
+    sentence: str
+    failed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllocationSeen:
+    """One live allocation as its files and the launcher show it.
+
+    Attributes:
+        execution: the launcher's word; UNKNOWN where there is no handle.
+        phase, round, step, loss, seconds_left, seconds_per_step, applied: of the job's newest report that carries
+            this allocation's fencing number.
+        training: whether the report's round is being trained (else its window is done).
+        orders: rounds whose work order lies there.
+        evaluations: (request, commits, versions) of the evaluation orders that lie there, in the order of their ids.
+        attempted: whether its work order lies there: an attempt to submit it has begun.
+        stopping: whether the order to end lies there.
+    """
+
+    run: str
+    number: int
+    execution: Execution = Execution.UNKNOWN
+    phase: JobPhase = JobPhase.NONE
+    round: int = -1
+    training: bool = False
+    step: int = 0
+    loss: float = 0.0
+    seconds_left: int = -1
+    seconds_per_step: float = 0.0
+    applied: tuple[int, ...] = ()
+    end: JobEndSeen | None = None
+    orders: frozenset[int] = frozenset()
+    evaluations: tuple[tuple[int, int, tuple[int, ...]], ...] = ()
+    attempted: bool = False
+    stopping: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateSeen:
+    """An encoded update that a job left. `problem` says why it cannot be signed; "": its payload is durable here."""
+
+    run: str
+    allocation: int
+    round: int
+    fragment: int
+    base_digest: str
+    codec: str
+    payload_digest: str
+    payload_bytes: int
+    weight_tokens: int
+    new_tokens: int
+    num_steps: int
+    problem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSeen:
+    """Scores that a job left."""
+
+    run: str
+    allocation: int
+    request: int
+    num_commits: int
+    versions: tuple[int, ...]
+    scores: tuple[LanguageScore, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutcomeSeen:
+    """An outcome that was written for a run's jobs. `kind` is "committed", "abandoned" or "reverted".
+
+    Of a commit: whether it names the commit's blob, and the digest of the snapshot that it names, "" if none.
+    """
+
+    kind: str
+    theta_digest: str = ""
+    has_blob: bool = True
+    snapshot: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotSeen:
+    """What the coordinator sent in place of a long chain, durable here; not `usable` if there is none or it is no
+    vector of the fragment's length: then the chain must do. Only a job can tell whether its content is right.
+    """
+
+    version: int
+    blob_digest: str
+    usable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observations:
+    """One pass's view.
+
+    Attributes:
+        manifests, humans: per run.
+        allocations: live ones, per run.
+        outcomes: per (run, round).
+        snapshots: per (run, fragment).
+        blobs: digests, among those that the site needs, that are durable here.
+        witnessed: per site the largest ledger size it cosigned, verified against this site's copy of the tree.
+        checkpoint_size, checkpoint_root: newest checkpoint that covers the copy, 0 and "" if none.
+        heard_at_us: when the coordinator was last heard.
+        fault: why the ledger cannot be followed any further, "" if it can: nothing new starts, nothing is cosigned.
+    """
+
+    manifests: Mapping[str, ManifestSeen] = field(default_factory=dict)
+    humans: Mapping[str, HumanAnswer] = field(default_factory=dict)
+    allocations: Mapping[str, AllocationSeen] = field(default_factory=dict)
+    updates: tuple[UpdateSeen, ...] = ()
+    evaluations: tuple[EvaluationSeen, ...] = ()
+    outcomes: Mapping[tuple[str, int], OutcomeSeen] = field(default_factory=dict)
+    snapshots: Mapping[tuple[str, int], SnapshotSeen] = field(default_factory=dict)
+    blobs: frozenset[str] = frozenset()
+    witnessed: Mapping[str, int] = field(default_factory=dict)
+    checkpoint_size: int = 0
+    checkpoint_root: str = ""
+    heard_at_us: int = 0
+    fault: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentSettings:
+    """The site's id and its own patience, all in seconds.
+
+    Attributes:
+        heartbeat_seconds: between two status reports when nothing changes.
+        max_silence_seconds: without a word from the coordinator after which no new work starts.
+        backoff_seconds: wait after the first failed job; doubles with each further one, at most an hour.
+        max_failures: failed jobs in a row after which rounds are declined until the operator says `run retry`.
+        stop_grace_seconds: between asking a job to end and cancelling it.
+        adopt_grace_seconds: after a crash between intent and submission, how long an attempt may still come through
+            before the job is submitted again.
+    """
+
+    site: str
+    heartbeat_seconds: float = 30.0
+    max_silence_seconds: float = 3600.0
+    backoff_seconds: float = 30.0
+    max_failures: int = 5
+    stop_grace_seconds: float = 120.0
+    adopt_grace_seconds: float = 60.0

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes an agent's directory, pins trust in it, and puts an agent together from what lies there."""
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from federation.durable.api import FileSystem
+from federation.durable.real import RealFileSystem
+from federation.errors import ConfigError, UsageError
+from federation.roster import TrustedRosters, peek_roster, root_fingerprint
+from site_agent import layout
+from site_agent.driver import Agent
+from site_agent.identity import load_identity, make_identity
+from site_agent.launcher.api import Launcher
+from site_agent.launcher.local import LocalLauncher
+from site_agent.manifests import ManifestJudge
+from site_agent.orders import JobSettings
+from site_agent.policy import POLICY_FILE, load_policy, policy_text
+from site_agent.site_config import (
+    SITE_FILE,
+    SiteConfig,
+    load_site_config,
+    require_trainer_digests,
+    site_config_text,
+    trainer_digests,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewSite:
+    """What `init` was asked for; `data_dir` as it is to stand in site.toml."""
+
+    site: str
+    profile: str
+    data_dir: str
+    languages: tuple[str, ...]
+    policy: str
+
+
+def init_site(directory: Path, new: NewSite) -> bytes:
+    """Makes site.toml, policy.toml and keys in a directory that has none; returns the request for a roster entry.
+
+    Raises:
+        UsageError: the directory holds an agent already.
+        ConfigError: a value is not allowed.
+    """
+    fs = RealFileSystem(directory)
+    for path in (SITE_FILE, POLICY_FILE, layout.UPDATE_KEY):
+        if fs.exists(path):
+            raise UsageError(
+                f"{directory}: expected no agent, found {path}",
+                advice="Choose another directory; keys and policies are never overwritten.",
+            )
+    text = site_config_text(site=new.site, profile=new.profile, data_dir=new.data_dir, languages=new.languages)
+    policy_text(new.policy, {})  # refuses an unknown word before anything is written
+    fs.mkdir("keys")
+    fs.write(SITE_FILE, text.encode())
+    try:
+        config = load_site_config(directory)
+        allowed = require_trainer_digests(config.trainers)
+    except ConfigError:
+        fs.remove(SITE_FILE)
+        raise
+    fs.write(POLICY_FILE, policy_text(new.policy, allowed).encode())
+    return make_identity(fs, new.site)
+
+
+def install_roster(fs: FileSystem, document: bytes, root: str, now_us: int) -> TrustedRosters:
+    """Verifies a roster document against what is pinned here and keeps it; the first one pins its root.
+
+    Args:
+        fs: of the agent's directory.
+        document: exact bytes.
+        root: fingerprint that the operator was given over another channel; "" takes the document's own for the first.
+        now_us: this machine's clock.
+
+    Raises:
+        ConfigError: `root` is not what is pinned.
+        RosterError: the document breaks a rule.
+    """
+    pinned = fs.read(layout.ROOT_FILE).decode().strip() if fs.exists(layout.ROOT_FILE) else ""
+    fingerprint = pinned or root or root_fingerprint(peek_roster(document))
+    if root and root != fingerprint:
+        raise ConfigError(f"consortium root: expected {fingerprint}, as pinned here, found {root}")
+    documents = _documents(fs)
+    if documents:
+        rosters = TrustedRosters.load(documents, fingerprint, now_us)
+        rosters.update(document, now_us)
+    else:
+        rosters = TrustedRosters.load([document], fingerprint, now_us)
+    fs.write(layout.ROOT_FILE, fingerprint.encode())
+    fs.write(layout.roster_path(rosters.current.version), document)
+    return rosters
+
+
+def load_rosters(fs: FileSystem, now_us: int) -> TrustedRosters:
+    """All installed roster versions, verified from the pinned root.
+
+    Raises:
+        ConfigError: none is installed.
+        RosterError: a document breaks a rule.
+    """
+    documents = _documents(fs)
+    if not documents or not fs.exists(layout.ROOT_FILE):
+        raise ConfigError(
+            "no roster is installed",
+            advice="Run `site-agent roster install SITE_DIR roster` with the document that the consortium root signed.",
+        )
+    return TrustedRosters.load(documents, fs.read(layout.ROOT_FILE).decode().strip(), now_us)
+
+
+def open_agent(directory: Path, now_us: int, *, new_epoch: bool) -> tuple[Agent, SiteConfig]:
+    """The agent of a directory that the caller has locked.
+
+    Raises:
+        ConfigError: configuration, keys or roster are missing or wrong.
+        CorruptObjectError: what the agent wrote is damaged.
+    """
+    fs = RealFileSystem(directory)
+    config, policy = load_site_config(directory), load_policy(directory)
+    rosters = load_rosters(fs, now_us)
+    job = config.job
+    judge = ManifestJudge(
+        policy=policy,
+        site=config.site,
+        consortium=rosters.current.consortium,
+        trainers=trainer_digests(config.trainers),
+        num_gpus=job.num_gpus,
+        gpu_hours=job.gpu_hours,
+    )
+    agent = Agent(
+        fs=fs,
+        root=fs.root,
+        settings=config.settings(),
+        identity=load_identity(fs, config.site),
+        rosters=rosters,
+        judge=judge,
+        launchers=_launchers(config),
+        jobs=_job_settings(config, directory),
+        new_epoch=new_epoch,
+        max_blob_wait_seconds=int(config.agent.max_blob_wait_seconds),
+        software=_software(),
+    )
+    return agent, config
+
+
+def _documents(fs: FileSystem) -> list[bytes]:
+    return [fs.read(f"{layout.ROSTERS}/{name}") for name in fs.list(layout.ROSTERS) if name.endswith(".roster")]
+
+
+def _launchers(config: SiteConfig) -> dict[str, Launcher]:
+    isolate = config.job.isolate_network
+    return {
+        name: LocalLauncher(module=entry.module, isolate_network=isolate) for name, entry in config.trainers.items()
+    }
+
+
+def _job_settings(config: SiteConfig, directory: Path) -> JobSettings:
+    job = config.job
+    return JobSettings(
+        data_dir=str(config.data_path(directory)),
+        languages=config.languages,
+        seed=job.seed,
+        num_threads=job.num_threads,
+        device=job.device,
+        max_idle_seconds=job.max_idle_seconds,
+        seconds_limit=job.seconds_limit,
+    )
+
+
+def _software() -> str:
+    try:
+        return f"hpc-federation {version('hpc-federation')}"
+    except PackageNotFoundError:
+        return "hpc-federation"

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One execution of the reference trainer: `python -m site_agent.trainer.job ALLOCATION_DIR`.
+
+Claims the allocation, runs the golden vectors, catches up (training checkpoint, or theta_0 and the commit blobs), then
+trains what is ordered until the agent, the batch system or an error ends it. Exit status: 0 if a successor can simply
+go on, 3 if another execution owns the allocation, 1 for any other failure; `ended.json` has the reason.
+"""
+
+import logging
+import sys
+from pathlib import Path
+
+from federation.errors import FederationError
+from federation.no_network import forbid_sockets
+from site_agent.inner_loop.claim import FencedError
+from site_agent.inner_loop.session import Allocation, ask_on_signals
+from site_agent.jobs import JobEnded
+
+EXIT_FENCED = 3
+"""Another execution owns the allocation: this one has done nothing."""
+
+
+def run(directory: Path) -> JobEnded:
+    """Trains in one allocation until it ends.
+
+    Raises:
+        FederationError: it could not go on; the reason is in `ended.json` unless the allocation is another's.
+    """
+    asked_to_end = ask_on_signals()
+    allocation = Allocation(directory)
+    with allocation.reporting_failures():
+        # Seconds of import time come after the claim: an execution that must not run ends at once.
+        from site_agent.trainer.llama import for_order
+
+        manifest = allocation.read_manifest()
+        trainer, evaluator = for_order(manifest, allocation.order)
+        loop = allocation.loop(manifest, trainer, evaluator)
+        loop.begin(asked_to_end)
+        while (rate := loop.prepare()) is not None:
+            loop.complete(*trainer.step(rate))
+    assert loop.ended is not None
+    allocation.close(loop.ended)
+    return loop.ended
+
+
+def main(arguments: list[str]) -> int:
+    """The process's exit status."""
+    forbid_sockets()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    if len(arguments) != 1:
+        print("usage: python -m site_agent.trainer.job ALLOCATION_DIR", file=sys.stderr)
+        return 2
+    try:
+        ended = run(Path(arguments[0]))
+    except FencedError as error:
+        print(error.diagnostics(), file=sys.stderr)
+        return EXIT_FENCED
+    except FederationError as error:
+        print(error.diagnostics(), file=sys.stderr)
+        return 1
+    logging.info("ended: %s", ended.sentence)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped golden vectors: this machine reproduces them, with and without wide vector instructions."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from federation.codecs.bf16 import Bf16Codec
+from federation.codecs.int4 import Int4Codec
+from federation.errors import NumericsMismatchError
+from federation.golden import check_golden_vectors, vectors
+from federation.golden.cases import golden_cases
+from federation.golden.inputs import integers
+
+
+def test_this_machine_reproduces_every_case() -> None:
+    assert check_golden_vectors() == len(golden_cases())
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.uname().machine != "x86_64", reason="names x86 features")
+def test_bits_do_not_depend_on_vector_instructions() -> None:
+    features = "AVX2 FMA3 AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR X86_V3 X86_V4"
+    environment = {**os.environ, "NPY_DISABLE_CPU_FEATURES": features}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "federation.golden.check"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, f"{len(golden_cases())} golden vectors match\n"), done.stderr
+
+
+def test_the_integers_are_splitmix64() -> None:
+    # First outputs of the reference implementation for seed 1234567.
+    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
+    assert integers(1234567, 4).tolist() == expected
+
+
+def _fused_outer_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fused(m: np.ndarray, r: np.ndarray, g: np.ndarray, lr: float, mu: float) -> tuple[np.ndarray, np.ndarray]:
+        m_new = (np.float64(np.float32(mu)) * m + g).astype(np.float32)
+        return m_new, np.float32(lr) * (g + np.float32(mu) * m_new) + r
+
+    monkeypatch.setattr("federation.golden.cases.outer_step", fused)
+
+
+def _flushed_subnormals(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Bf16Codec._decode
+
+    def flushed(self: Bf16Codec, raw: np.ndarray, num_elements: int) -> np.ndarray:
+        values = original(self, raw, num_elements)
+        return np.where(np.abs(values) < 2.0**-126, np.float32(0), values)
+
+    monkeypatch.setattr(Bf16Codec, "_decode", flushed)
+
+
+def _ties_away_from_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rint(x: np.ndarray, out: np.ndarray) -> np.ndarray:
+        return np.copysign(np.floor(np.abs(x) + np.float32(0.5)), x, out=out)
+
+    monkeypatch.setattr("federation.codecs.scaled_int.np.rint", rint)
+
+
+def _swapped_nibbles(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Int4Codec._pack
+    monkeypatch.setattr(
+        Int4Codec, "_pack", lambda self, q: (original(self, q) << np.uint8(4)) | (original(self, q) >> np.uint8(4))
+    )
+
+
+@pytest.mark.parametrize(
+    ("break_it", "case"),
+    [
+        (_fused_outer_step, "outer-step-momentum"),
+        (_flushed_subnormals, "codec-bf16-tiny"),
+        (_ties_away_from_zero, "codec-int4-halves"),
+        (_swapped_nibbles, "codec-int4-usual"),
+    ],
+)
+def test_a_machine_that_computes_otherwise_is_found(
+    monkeypatch: pytest.MonkeyPatch, break_it: Callable[[pytest.MonkeyPatch], None], case: str
+) -> None:
+    break_it(monkeypatch)
+    with pytest.raises(NumericsMismatchError, match=case):
+        check_golden_vectors()
+
+
+def test_a_missing_or_extra_case_is_a_mismatch() -> None:
+    expected = vectors.load_vectors()
+    cases = golden_cases()
+    cases.pop("merge")
+    with pytest.raises(NumericsMismatchError, match="merge"):
+        check_golden_vectors(cases, expected)
+
+
+def test_writing_gives_what_is_shipped(tmp_path: Path) -> None:
+    vectors.write_vectors(tmp_path)
+    assert json.loads((tmp_path / vectors.VECTORS).read_text())["cases"] == vectors.load_vectors()
+
+
+def test_vectors_of_another_numerics_version_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectors, "DIRECTORY", tmp_path)
+    with pytest.raises(NumericsMismatchError, match="found nothing"):
+        vectors.load_vectors()
+    (tmp_path / vectors.VECTORS).write_text(json.dumps({"numerics_version": 0, "cases": {}}))
+    with pytest.raises(NumericsMismatchError, match="expected numerics version 1, found 0"):
+        vectors.load_vectors()

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands of the federation as real processes, restarted when a failpoint kills them, as a service manager would."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+LIBRARY = Path(__file__).parent
+STOP_SECONDS = 60.0
+_MODULES = {
+    "federation": "federation.cli.main",
+    "coordinator": "coordinator.cli.main",
+    "site-agent": "site_agent.cli.main",
+}
+
+
+def command_line(program: str, *arguments: str | Path) -> list[str]:
+    """argv of one of the three commands, run by this interpreter."""
+    code = f"from {_MODULES[program]} import main; main()"
+    return [sys.executable, "-P", "-c", code, *map(str, arguments)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """What child processes get: one thread each, tests/lib importable, nothing of the caller's federation."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FEDERATION_")}
+    # A wide terminal, so that tables are not wrapped; compiled modules are kept, since start-up time counts here.
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    return {**kept, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(LIBRARY), "COLUMNS": "200", **more}
+
+
+def run_command(program: str, *arguments: str | Path, code: int = 0, **more: str) -> str:
+    """Runs a command to its end and returns what it printed; it must exit with `code`."""
+    done = subprocess.run(
+        command_line(program, *arguments), env=environment(**more), capture_output=True, text=True, timeout=240
+    )
+    said = f"{program} {' '.join(map(str, arguments))}: {done.stdout}{done.stderr}"
+    assert done.returncode == code, f"expected exit code {code}, found {done.returncode}: {said}"
+    assert "Traceback" not in done.stderr, said
+    return done.stdout if code == 0 else done.stdout + done.stderr
+
+
+def memory_of(pid: int) -> int:
+    """The largest resident memory that a living process ever had, in bytes (VmHWM of proc_pid_status(5))."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def maps_of(pid: int) -> str:
+    """Files that a living process has mapped (proc_pid_maps(5))."""
+    return Path(f"/proc/{pid}/maps").read_text()
+
+
+@dataclass(kw_only=True)
+class Service:
+    """A command that should always run.
+
+    Attributes:
+        failpoints: what it is to be killed at, one after the other, each in a process of its own.
+        fired: those at which it was killed.
+    """
+
+    name: str
+    argv: Sequence[str]
+    log: Path
+    extra: Mapping[str, str] = field(default_factory=dict)
+    failpoints: list[str] = field(default_factory=list)
+    fired: list[str] = field(default_factory=list)
+    _process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def pid(self) -> int:
+        """Of the process that runs now."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Starts it, armed with its next failpoint."""
+        armed = {"FEDERATION_FAILPOINTS": f"{self.failpoints[0]}=kill"} if self.failpoints else {}
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment(**self.extra, **armed),
+                start_new_session=True,
+            )
+
+    def supervise(self) -> None:
+        """Starts it again if its failpoint killed it; any other end is an error."""
+        code = self._process.poll() if self._process else None
+        if code is None:
+            return
+        assert code == -signal.SIGKILL, f"{self.name} ended with {code}: {tail(self.log)}"
+        assert self.failpoints, f"{self.name} was killed, but not by a failpoint: {tail(self.log)}"
+        self.fired.append(self.failpoints.pop(0))
+        self.start()
+
+    def stop(self) -> int:
+        """Asks it to end and returns its exit code; by force if it doesn't listen."""
+        if self._process is None:
+            return 0
+        self._process.terminate()
+        try:
+            code = self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        self._process = None
+        return code
+
+
+def tail(log: Path) -> str:
+    """The end of a log."""
+    return log.read_text(errors="replace")[-3000:]
+
+
+def wait_for(
+    condition: Callable[[], Any], seconds: float, what: str, supervise: Callable[[], None], logs: Path | None = None
+) -> Any:
+    """Polls until a condition gives something true, and returns that; what should run is watched meanwhile.
+
+    Args:
+        logs: directory of the logs that a failure shows the ends of.
+    """
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        supervise()
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s; {_tails(logs)}"
+        time.sleep(0.03)
+    return found
+
+
+def _tails(logs: Path | None) -> str:
+    return "\n".join(f"{log.name}: {tail(log)}" for log in sorted(logs.glob("*.log"))) if logs else ""
+
+
+def end_jobs_below(base: Path) -> None:
+    """Ends the jobs whose allocation directory, their last argument, is below `base`: nobody else's."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and _last_argument(entry).startswith(f"{base}/"):
+            try:
+                os.kill(int(entry.name), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+
+def _last_argument(entry: Path) -> str:
+    try:
+        arguments = (entry / "cmdline").read_text(errors="surrogateescape").split("\0")[:-1]
+    except OSError:
+        return ""
+    return arguments[-1] if "-m" in arguments else ""

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `site-agent` command, without a coordinator: setting up, refusing mistakes, answering runs."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from one_site import RUN
+
+from federation.durable.real import RealFileSystem
+from federation.errors import ConfigError, DirectoryBusyError, FederationError, UsageError
+from federation.key_requests import open_request
+from federation.roster_document import KeyUse
+from federation.testing.rosters import MemoryConsortium
+from site_agent import answers, layout
+from site_agent.cli.main import cli
+from site_agent.json_records import read_record, write_record
+from site_agent.observations import HumanAnswer
+from site_agent.setup import open_agent
+from site_agent.views import AllocationView, RunView, SiteView
+
+NOW_US = time.time_ns() // 1000
+
+
+def run(*arguments: object) -> Result:
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, FederationError | SystemExit):
+        raise result.exception
+    return result
+
+
+def fails(error: type[FederationError], *arguments: object) -> str:
+    result = run(*arguments)
+    assert isinstance(result.exception, error), result.output
+    return result.exception.diagnostics()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    result = run("init", tmp_path / "alpha", "--request", tmp_path / "alpha.req", "--languages", "de,fr")
+    assert result.exit_code == 0, result.output
+    return tmp_path / "alpha"
+
+
+def install(site: Path, *, root: str = "") -> Result:
+    request = open_request((site.parent / "alpha.req").read_bytes())
+    consortium = MemoryConsortium(name="test", sites=("alpha", "beta"))
+    roster = consortium.roster(now_us=NOW_US)
+    entry = consortium.site_entry("alpha")
+    mine = type(entry)(
+        site="alpha",
+        tls_public=request.key(KeyUse.TLS),
+        update_public=request.key(KeyUse.ENVELOPES),
+        witness_public=request.key(KeyUse.WITNESS),
+    )
+    sites = tuple(mine if s.site == "alpha" else s for s in roster.sites)
+    document = site.parent / "roster"
+    document.write_bytes(consortium.document(type(roster)(**{**vars(roster), "sites": sites})))
+    return run("roster", "install", site, document, *(["--root", root] if root else []), "--json")
+
+
+def show(site: Path, **changes: Any) -> None:
+    values = {
+        "run": RUN,
+        "state": "draft",
+        "manifest_digest": "aa" * 32,
+        "policy": "ask",
+        "answer": "",
+        "sentence": "",
+        "waits_for_operator": True,
+        "num_commits": 0,
+        "num_rounds": 3,
+        "open_rounds": (),
+        "allocation": AllocationView(allocation="a3"),
+    }
+    shown = RunView(**{**values, **changes})
+    view = SiteView(
+        site="alpha",
+        ledger_size=3,
+        heard_at_us=NOW_US,
+        silent=False,
+        fault="",
+        blobs_wanted=0,
+        waits_for_witnesses=False,
+        runs=(shown,),
+    )
+    write_record(RealFileSystem(site), layout.VIEW, view)
+
+
+def said(site: Path) -> HumanAnswer | None:
+    return read_record(RealFileSystem(site), layout.answer_path(RUN), HumanAnswer)
+
+
+def test_init_makes_a_request_and_private_keys(site: Path) -> None:
+    assert open_request((site.parent / "alpha.req").read_bytes()).id == "alpha"
+    for name in ("tls", "update", "witness"):
+        assert (site / "keys" / f"{name}.pem").stat().st_mode & 0o777 == 0o600
+
+
+def test_init_never_overwrites(site: Path) -> None:
+    before = (site / "keys/update.pem").read_bytes()
+    assert "never overwritten" in fails(UsageError, "init", site, "--request", site.parent / "again.req")
+    assert (site / "keys/update.pem").read_bytes() == before
+
+
+def test_serving_without_a_roster_says_what_to_do(site: Path) -> None:
+    assert "roster install" in fails(ConfigError, "tick", site)
+
+
+def test_a_roster_with_another_root_is_refused(site: Path) -> None:
+    assert install(site).exit_code == 0
+    result = install(site, root="00" * 32)
+    assert isinstance(result.exception, ConfigError)
+
+
+def test_a_tick_of_an_installed_site_takes_the_directory_and_gives_it_back(site: Path) -> None:
+    facts = json.loads(install(site).output)
+    assert facts["listed"]
+    for _ in range(2):
+        assert run("tick", site).exit_code == 0
+    agent, _ = open_agent(site, NOW_US, new_epoch=False)
+    assert agent.state.epoch == 1
+    assert json.loads(run("status", site, "--json").output)["site"] == "alpha"
+
+
+def test_a_second_agent_is_refused(site: Path) -> None:
+    from federation.directory_lock import DirectoryLock, this_process
+
+    install(site)
+    DirectoryLock(RealFileSystem(site), this_process(), base=layout.LOCK)
+    assert "--take-over" in fails(DirectoryBusyError, "tick", site)
+    assert run("tick", site, "--take-over").exit_code == 0
+    agent, _ = open_agent(site, NOW_US, new_epoch=False)
+    assert agent.state.epoch == 1  # the first epoch began under the lock that was taken over
+
+
+def test_run_list_shows_what_waits_for_a_person(site: Path) -> None:
+    show(site)
+    assert [item["run"] for item in json.loads(run("run", "list", site, "--json").output)] == [RUN]
+    show(site, waits_for_operator=False, answer="accepted")
+    assert json.loads(run("run", "list", site, "--json").output) == []
+    assert "No run waits" in run("run", "list", site).output
+    assert RUN in run("run", "list", site, "--all").output
+
+
+def test_accept_is_for_the_manifest_that_was_shown(site: Path) -> None:
+    show(site)
+    assert run("run", "accept", site, RUN, "--manifest", "aaaa").exit_code == 0
+    assert said(site) == HumanAnswer(run=RUN, accepted=True, manifest_digest="aa" * 32)
+    assert "expected manifest bb" in fails(UsageError, "run", "accept", site, RUN, "--manifest", "bb")
+
+
+def test_accept_cannot_overrule_the_policy(site: Path) -> None:
+    show(site, policy="decline")
+    assert "cannot overrule" in fails(UsageError, "run", "accept", site, RUN)
+    assert said(site) is None
+
+
+def test_refuse_needs_no_knowledge_of_the_run_but_a_proper_name(site: Path) -> None:
+    assert run("run", "refuse", site, RUN).exit_code == 0
+    assert said(site) == HumanAnswer(run=RUN, accepted=False)
+    fails(ConfigError, "run", "refuse", site, "../../keys/update")
+
+
+def test_retry_and_ended_keep_the_answer(site: Path) -> None:
+    show(site)
+    answers.accept(RealFileSystem(site), RUN)
+    assert run("run", "retry", site, RUN).exit_code == 0
+    assert run("run", "ended", site, RUN, 3).exit_code == 0
+    found = said(site)
+    assert found is not None
+    assert (found.accepted, found.ended) == (True, (3,))
+    assert found.retry_at_us > NOW_US
+    fails(UsageError, "run", "ended", site, RUN, 2)
+    fails(UsageError, "run", "retry", site, "no-such-run")
+
+
+def test_the_carrier_needs_two_directories(site: Path) -> None:
+    assert "COORDINATOR_DIR" in fails(ConfigError, "carrier", site, "--once")
+    (site.parent / "coordinator").mkdir()
+    assert json.loads(run("carrier", site, site.parent / "coordinator", "--once", "--json").output) == {"files": 0}
