@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A consortium in memory: keys of everybody, and rosters signed by its root, broken on demand."""
+"""A consortium in memory: keys of everybody, and rosters signed by its root, broken on demand.
 
+Its keys follow from names, so that a test meets the same bytes each time it runs: they protect nothing.
+"""
+
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,9 +20,10 @@ DAY_US = 24 * 3600 * 1_000_000
 
 @dataclass(kw_only=True)
 class MemoryConsortium:
-    """Keys by holder ("site/lumi/update", "operator/alice", "coordinator", "ledger"), made when first asked for."""
+    """Keys by holder ("site/lumi/update", "operator/alice", "coordinator", "ledger"); another `seed`, other keys."""
 
     name: str = "eu"
+    seed: str = ""
     sites: tuple[str, ...] = ("jupiter", "lumi")
     operators: tuple[str, ...] = ("alice",)
     num_root_keys: int = 1
@@ -27,7 +32,10 @@ class MemoryConsortium:
 
     def key(self, holder: str) -> Ed25519PrivateKey:
         """The private key of a holder."""
-        return self.keys.setdefault(holder, signing.generate_key())
+        if holder not in self.keys:
+            secret = hashlib.sha256(f"{self.seed}/{self.name}/{holder}".encode()).digest()
+            self.keys[holder] = Ed25519PrivateKey.from_private_bytes(secret)
+        return self.keys[holder]
 
     def public(self, holder: str) -> bytes:
         """The raw public key of a holder."""

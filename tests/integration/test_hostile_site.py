@@ -385,9 +385,11 @@ def name_of_another_site(site: HostileSite, update: Update, payload: bytes) -> N
 
 def changed_on_the_way(site: HostileSite, update: Update, payload: bytes) -> None:
     """The right key's name on bytes that it never signed; without the change they would be admitted."""
-    signed = dsse.sign_envelope(dsse.UPDATE_TYPE, wire.update_to_bytes(update), site.update_key)
-    assert signed.count(b"a1") == 1
-    site.post(UpdateOffer(signed_update=signed.replace(b"a1", b"a2")), (site.blobs.put(payload),))
+    payload_of = wire.update_to_bytes
+    signed = dsse.sign_envelope(dsse.UPDATE_TYPE, payload_of(update), site.update_key)
+    changed = signed.replace(payload_of(update), payload_of(replace(update, allocation="a2")))
+    assert changed != signed
+    site.post(UpdateOffer(signed_update=changed), (site.blobs.put(payload),))
 
 
 def another_type(site: HostileSite, update: Update, payload: bytes) -> None:

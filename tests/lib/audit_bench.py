@@ -100,7 +100,9 @@ class Bench:
 
     def rekey(self, directory: Path) -> "Bench":
         """Everything signed anew by a made-up consortium with the same names: a forgery without a seam."""
-        forged = replace(self, directory=directory, keys=MemoryConsortium(name=CONSORTIUM, sites=self.keys.sites))
+        forged = replace(
+            self, directory=directory, keys=MemoryConsortium(name=CONSORTIUM, seed="stranger", sites=self.keys.sites)
+        )
         forged.keys.operators = self.keys.operators
         leaves = [self._resigned(forged, directory, leaf) for leaf in self.leaves(directory)]
         document = forged.keys.document(forged.keys.roster(now_us=int((START - 3600) * 1e6)))

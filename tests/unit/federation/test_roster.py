@@ -65,7 +65,7 @@ def test_anchor_may_be_any_version(eu: MemoryConsortium) -> None:
 
 def test_anchor_of_another_root_is_refused(eu: MemoryConsortium) -> None:
     rosters = TrustedRosters()
-    stranger = MemoryConsortium(num_root_keys=3, threshold=2)
+    stranger = MemoryConsortium(seed="stranger", num_root_keys=3, threshold=2)
     with pytest.raises(RosterError, match="fingerprint") as caught:
         rosters.anchor(stranger.document(), root_fingerprint(eu.roster()))
     assert "another channel" in caught.value.diagnostics()
