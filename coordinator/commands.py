@@ -4,24 +4,33 @@
 A repeated (operator, command id) is no error: the caller finds it in `Federation.commands` before asking.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
 
 from coordinator.inputs import CommandReceived
 from federation import leaves as lv
 from federation.errors import UsageError
-from federation.leaves import Reason
+from federation.ids import COORDINATOR, check_slug, is_digest
+from federation.leaves import Outcome, PartyKind, Reason
 from federation.messages import CommandKind
 from federation.rounds import Federation, RoundState, Run, RunState
 
+MAX_INVITE_SECONDS: Final = 30 * 24 * 3600
 
-def decide_command(state: Federation, event: CommandReceived) -> list[lv.Body]:
-    """Leaves of a command.
+
+def decide_command(state: Federation, event: CommandReceived, now: float) -> list[lv.Body]:
+    """Leaves of a command; the first one that names it is its answer.
+
+    Args:
+        now: unix seconds of the coordinator's clock, by which invites must end in time.
 
     Raises:
         UsageError: expected state and found state.
     """
     if f"{event.operator}/{event.command.id}" in state.commands:
         return []
+    if event.command.kind in _INVITED:
+        return _invite(state, event, now)
     return _COMMANDS[event.command.kind](state, event)
 
 
@@ -50,6 +59,9 @@ def _create(state: Federation, event: CommandReceived) -> list[lv.Body]:
     if unknown:
         known = ", ".join(state.sites) or "none"
         raise UsageError(f"sites {', '.join(unknown)}: not in roster version {state.roster_version}, which has {known}")
+    revoked = [m.site for m in plan.members if m.site in state.revoked]
+    if revoked:
+        raise UsageError(f"sites {', '.join(revoked)}: expected members that are not revoked")
     return [
         lv.RunCreatedV1(
             run=command.subject,
@@ -137,7 +149,10 @@ def _abandon_round(state: Federation, event: CommandReceived) -> list[lv.Body]:
         open_rounds = ", ".join(map(str, run.open_rounds)) or "none"
         raise UsageError(f"run {run.id}: round {number} is {state_word}; open rounds: {open_rounds}")
     sentence = f"abandoned by {event.operator}, command {event.command.id}"
-    return [lv.RoundAbandonedV1(run=run.id, round=number, reason=Reason.OPERATOR, sentence=sentence)]
+    return [
+        lv.RoundAbandonOrderedV1(run=run.id, round=number, operator=event.operator, command=event.command.id),
+        lv.RoundAbandonedV1(run=run.id, round=number, reason=Reason.OPERATOR, sentence=sentence),
+    ]
 
 
 def _known_site(state: Federation, event: CommandReceived) -> str:
@@ -158,9 +173,88 @@ def _drain(state: Federation, event: CommandReceived) -> list[lv.Body]:
 
 def _undrain(state: Federation, event: CommandReceived) -> list[lv.Body]:
     site = _known_site(state, event)
+    if site not in state.drained and site in state.revoked:
+        raise UsageError(
+            f"site {site}: is revoked, not drained",
+            advice="It comes back when a roster version, signed by the root, gives it another update key.",
+        )
     if site not in state.drained:
         raise UsageError(f"site {site}: is not drained")
     return [lv.SiteResumedV1(site=site, operator=event.operator, command=event.command.id)]
+
+
+def _revoke(state: Federation, event: CommandReceived) -> list[lv.Body]:
+    """The revocation, then verdicts that end what the site was doing: no round waits for it any more."""
+    site = _known_site(state, event)
+    if site in state.revoked:
+        raise UsageError(
+            f"site {site}: is revoked already",
+            advice="It comes back when a roster version gives it another update key.",
+        )
+    revoked = lv.SiteRevokedV1(site=site, key_digest=event.key, operator=event.operator, command=event.command.id)
+    return [revoked, *revoked_verdicts(state, (site,))]
+
+
+def revoked_verdicts(state: Federation, sites: Collection[str]) -> list[lv.Body]:
+    """Verdicts on the participations of revoked sites that have none yet, by run and round."""
+    made: list[lv.Body] = []
+    for run_id, run in sorted(state.runs.items()):
+        for number in run.open_rounds:
+            found = run.rounds[number]
+            waiting = found.waiting_for() if found.state is RoundState.OPEN else ()
+            made += [_revoked_verdict(run_id, number, site) for site in waiting if site in sites]
+    return made
+
+
+def _revoked_verdict(run: str, number: int, site: str) -> lv.VerdictV1:
+    return lv.VerdictV1(
+        run=run,
+        round=number,
+        site=site,
+        outcome=Outcome.REJECTED,
+        reason=Reason.REVOKED,
+        sentence=f"{site} is revoked: nothing more of it is taken",
+    )
+
+
+_INVITED: Final[Mapping[CommandKind, PartyKind]] = {
+    CommandKind.SITE_INVITE: PartyKind.SITE,
+    CommandKind.OPERATOR_INVITE: PartyKind.OPERATOR,
+}
+
+
+def _invite(state: Federation, event: CommandReceived, now: float) -> list[lv.Body]:
+    command, kind = event.command, _INVITED[event.command.kind]
+    if check_slug(command.subject, f"{kind.value} id") == COORDINATOR:
+        raise UsageError(f"{kind.value} id: expected one of its own, found {COORDINATOR!r}")
+    _check_other_kind(state, event, kind)
+    if not is_digest(command.token_digest) or not command.public:
+        raise UsageError("invite: expected the SHA-256 of a token and the public key of its bootstrap certificate")
+    if command.token_digest in state.invites:
+        raise UsageError("invite: expected a token of its own, found that of another invite")
+    valid_seconds = command.expires_at_us / 1e6 - now
+    if not 0 < valid_seconds <= MAX_INVITE_SECONDS:
+        found = f"{valid_seconds / 3600:.1f} hours by the coordinator's clock"
+        raise UsageError(f"invite: expected more than 0 and at most {MAX_INVITE_SECONDS // 3600} hours, found {found}")
+    return [
+        lv.InviteIssuedV1(
+            kind=kind,
+            party=command.subject,
+            token_digest=command.token_digest,
+            expires_at_us=command.expires_at_us,
+            operator=event.operator,
+            command=command.id,
+        )
+    ]
+
+
+def _check_other_kind(state: Federation, event: CommandReceived, kind: PartyKind) -> None:
+    """Sites and operators share one name space, because both are senders."""
+    party = event.command.subject
+    others = {PartyKind.OPERATOR: ("a site", state.sites), PartyKind.SITE: ("an operator", event.operators)}
+    what, names = others[kind]
+    if party in names:
+        raise UsageError(f"{kind.value} {party}: roster version {state.roster_version} has {what} of that name")
 
 
 _COMMANDS: dict[CommandKind, Callable[[Federation, CommandReceived], list[lv.Body]]] = {
@@ -175,4 +269,5 @@ _COMMANDS: dict[CommandKind, Callable[[Federation, CommandReceived], list[lv.Bod
     CommandKind.ROUND_ABANDON: _abandon_round,
     CommandKind.SITE_DRAIN: _drain,
     CommandKind.SITE_RESUME: _undrain,
+    CommandKind.SITE_REVOKE: _revoke,
 }

@@ -62,7 +62,7 @@ def decide(state: Federation, event: Input, now: float) -> list[lv.Body]:
         case Tick():
             return decide_tick(state, event.observations, now)
         case CommandReceived():
-            return decide_command(state, event)
+            return decide_command(state, event, now)
         case AnswerReceived():
             return decide_answer(state, event)
         case UpdateExamined():
@@ -134,4 +134,9 @@ def _recorded(state: Federation, event: StateDigested) -> list[lv.Body]:
 def _roster(state: Federation, event: RosterAccepted) -> list[lv.Body]:
     if event.version <= state.roster_version:
         return []
-    return [lv.RosterInstalledV1(version=event.version, digest=event.digest, sites=event.sites)]
+    readmitted = [
+        lv.SiteReadmittedV1(site=site, key_digest=event.keys[site], roster_version=event.version)
+        for site, revoked_key in sorted(state.revoked.items())
+        if event.keys.get(site, revoked_key) != revoked_key
+    ]
+    return [lv.RosterInstalledV1(version=event.version, digest=event.digest, sites=event.sites), *readmitted]

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the decider is asked about. Inputs are verified facts, not leaves; decisions about them are."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from coordinator.observations import Observations
@@ -18,11 +19,19 @@ class Tick:
 
 @dataclass(frozen=True, kw_only=True)
 class CommandReceived:
-    """An operator with the right role signed this command. `plan` is that of the manifest of a run-create."""
+    """An operator with the right role signed this command.
+
+    Attributes:
+        plan: that of the manifest of a run-create.
+        key: id of the update key that the roster in force gives the site of a site-revoke.
+        operators: all that the roster in force names.
+    """
 
     operator: str
     command: Command
     plan: Plan | None = None
+    key: str = ""
+    operators: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +101,12 @@ class EvaluationReceived:
 
 @dataclass(frozen=True, kw_only=True)
 class RosterAccepted:
-    """A root-signed roster version was verified."""
+    """A root-signed roster version was verified. `keys` holds the id of each site's update key."""
 
     version: int
     digest: str
     sites: tuple[str, ...]
+    keys: Mapping[str, str] = field(default_factory=dict)
 
 
 Input: TypeAlias = (

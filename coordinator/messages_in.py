@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decisions about what sites send: answers to manifests, updates, declines, evaluations. No I/O.
 
-Every function returns [] for a repetition, and at most a bounded number of leaves per site, run and round.
+Every function returns [] for a repetition and for a revoked site, and at most a bounded number of leaves per site, run
+and round.
 """
 
 import re
@@ -29,6 +30,8 @@ def decide_answer(state: Federation, event: AnswerReceived) -> list[lv.Body]:
     answer = event.answer
     run = state.runs.get(answer.run)
     if run is None or not run.is_member(event.site) or answer.manifest_digest != run.manifest_digest:
+        return []
+    if event.site in state.revoked:
         return []
     before = run.answers.get(event.site)
     if before is not None and before.accepted == answer.accepted and before.reason == answer.reason:
@@ -70,7 +73,7 @@ def decide_update(state: Federation, event: UpdateExamined) -> list[lv.Body]:
     """One verdict per update: admitted, rejected with the failed check, late, or equivocation."""
     update = event.update
     run = state.runs.get(update.run)
-    if run is None or not run.is_member(update.site):
+    if run is None or not run.is_member(update.site) or update.site in state.revoked:
         return []
     found = run.rounds.get(update.round)
     if event.update_digest in (run.stray_updates if found is None else found.updates_seen):
@@ -129,7 +132,7 @@ def decide_evaluation(state: Federation, event: EvaluationReceived) -> list[lv.B
     """
     found = event.evaluation
     run = state.runs.get(found.run)
-    if run is None or not run.is_member(found.site):
+    if run is None or not run.is_member(found.site) or found.site in state.revoked:
         return []
     key = (found.site, found.request, found.num_commits, found.versions)
     if any(key == (e.site, e.request, e.num_commits, e.versions) for e in run.evaluations):

@@ -18,6 +18,12 @@ def save(fs: FileSystem, site: str, seen: SiteSeen) -> None:
     fs.write(f"{STATUS}/{site}.json", json.dumps(asdict(seen), separators=(",", ":")).encode())
 
 
+def forget(fs: FileSystem, site: str) -> None:
+    """Removes a site's report, if there is one."""
+    if fs.exists(f"{STATUS}/{site}.json"):
+        fs.remove(f"{STATUS}/{site}.json")
+
+
 def load(fs: FileSystem) -> Observations:
     """What was known before a restart. An unreadable file is as good as none: the site will report again."""
     sites: dict[str, SiteSeen] = {}

@@ -79,6 +79,10 @@ class Observations:
         seen = SiteSeen(received_at=now, status=status, progress=progress)
         return replace(self, sites={**self.sites, site: seen})
 
+    def without(self, site: str) -> "Observations":
+        """Forgets what a site reported."""
+        return replace(self, sites={name: seen for name, seen in self.sites.items() if name != site})
+
     def with_timers(self, holding: Mapping[str, bool], now: float) -> "Observations":
         """Starts timers of conditions that hold and have none, and drops those of conditions that do not hold."""
         timers = {name: self.timers.get(name, now) for name, holds in holding.items() if holds}

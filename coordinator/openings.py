@@ -18,7 +18,7 @@ class OpeningView:
     Attributes:
         ready: per ready site its allocation, ascending by site.
         decision: quorum of the ready sites.
-        complete: whether every member not drained or declined is ready.
+        complete: whether every member not drained, revoked or declined is ready.
     """
 
     ready: dict[str, AllocationReport]
@@ -28,7 +28,7 @@ class OpeningView:
 
 def opening_view(state: Federation, run: Run, observations: Observations, now: float) -> OpeningView:
     """Looks at every member's newest report."""
-    excluded = state.drained | run.declined()
+    excluded = state.excluded | run.declined()
     ready: dict[str, AllocationReport] = {}
     for member in run.plan.members:
         allocation = _ready(state, run, member, observations, now)
@@ -42,7 +42,7 @@ def _ready(
     state: Federation, run: Run, member: lv.Member, observations: Observations, now: float
 ) -> AllocationReport | None:
     answer, seen = run.answers.get(member.site), observations.sites.get(member.site)
-    if member.site in state.drained or member.site not in state.sites:
+    if member.site in state.excluded or member.site not in state.sites:
         return None
     if answer is None or not answer.accepted or seen is None:
         return None

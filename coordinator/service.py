@@ -6,7 +6,7 @@ the message that caused them is acknowledged. A crash between any two repeats th
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from coordinator.decider import Aggregate, Instruction, RecordState, decide, pen
 from coordinator.home import Keys, roster_path
 from coordinator.inbox import Examiner
 from coordinator.inputs import CommandReceived, Input, RosterAccepted, Tick
+from coordinator.invite_documents import Invites, invite_document
 from coordinator.observations import Observations
 from coordinator.snapshots import Snapshots
 from coordinator.space import short_of_disk
@@ -25,14 +26,15 @@ from coordinator.telemetry import TelemetryStore
 from coordinator.ticks import conditions
 from coordinator.views import answer_query
 from federation import leaves as lv
-from federation import wire
+from federation import signing, wire
 from federation.blobs.store import BlobStore
 from federation.durable import FileSystem, failpoint
-from federation.errors import ConfigError, ProtocolError, TrustError
+from federation.errors import ConfigError, ProtocolError, TrustError, UsageError
 from federation.ids import COORDINATOR
 from federation.leaf_text import sentence
 from federation.ledger.log import Ledger
 from federation.ledger.store import by_site
+from federation.mailbox.layout import BLOBS, IN
 from federation.mailbox.mailbox import Mailbox, Received
 from federation.manifest import Manifest
 from federation.messages import (
@@ -40,6 +42,7 @@ from federation.messages import (
     CommandKind,
     CommandReply,
     Cosignature,
+    Header,
     Message,
     Query,
     SiteStatus,
@@ -48,7 +51,7 @@ from federation.messages import (
     Telemetry,
     UpdateOffer,
 )
-from federation.roster import OperatorEntry, SiteEntry, TrustedRosters
+from federation.roster import OperatorEntry, Role, SiteEntry, TrustedRosters
 from federation.rounds import Federation, apply, fold
 from federation.state.api import StateStore
 
@@ -65,7 +68,12 @@ _FAILPOINTS: Mapping[type[lv.Body], tuple[str, str]] = {
 
 @dataclass(kw_only=True)
 class Coordinator:
-    """One coordinator over its directory. Time arrives as an argument; nothing here sleeps or reads a clock."""
+    """One coordinator over its directory. Time arrives as an argument; nothing here sleeps or reads a clock.
+
+    Attributes:
+        invites: makes the document of an invite; None where this coordinator has no TLS issuer.
+        on_change: called when a decision is durable and in force, on the thread that drives.
+    """
 
     fs: FileSystem
     keys: Keys
@@ -73,12 +81,15 @@ class Coordinator:
     ledger: Ledger
     blobs: BlobStore
     states: StateStore
+    invites: Invites | None = None
+    on_change: Callable[[], None] = lambda: None
     state: Federation = field(init=False)
     observations: Observations = field(init=False)
     _mailboxes: dict[str, Mailbox] = field(default_factory=dict)
     _manifests: dict[str, Manifest] = field(default_factory=dict)
     _wanted: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _snapshots_wanted: dict[str, tuple[SnapshotWanted, ...]] = field(default_factory=dict)
+    _turned_away: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.state = fold(self.ledger.leaves(0, self.ledger.size))
@@ -95,7 +106,7 @@ class Coordinator:
         self.telemetry = TelemetryStore(self.fs)
         self.examiner = Examiner(blobs=self.blobs, manifest_of=self.manifest_of, suspicious=self._suspicious)
         for site, seen in self.observations.sites.items():
-            self.tails.start(site, seen.status.ledger_size)
+            self.tails.reported(site, seen.status.ledger_size)
 
     @property
     def consortium(self) -> str:
@@ -140,6 +151,7 @@ class Coordinator:
         for body in bodies:
             LOG.info("%s", sentence(body))
         self._failpoints(bodies, 1)
+        self.on_change()
         return first
 
     def _failpoints(self, bodies: list[lv.Body], which: int) -> None:
@@ -166,9 +178,28 @@ class Coordinator:
             self.rosters.update(document, int(now * 1e6))
         for version in self.rosters.versions:
             if version > self.state.roster_version:
-                sites = tuple(sorted(entry.site for entry in self.rosters.at(version).sites))
+                keys = {entry.site: signing.key_id(entry.update_public) for entry in self.rosters.at(version).sites}
                 digest = self.blobs.put(self.rosters.document(version))
-                self._decide(RosterAccepted(version=version, digest=digest, sites=sites), now)
+                sites = tuple(sorted(keys))
+                event = RosterAccepted(version=version, digest=digest, sites=sites, keys=keys)
+                for body in decide(self.state, event, now):
+                    if isinstance(body, lv.SiteReadmittedV1):
+                        self._begin_anew(body.site)
+                self._decide(event, now)
+
+    def _begin_anew(self, site: str) -> None:
+        """A site with new keys is a new correspondent: both sides count from 1, and it is told the whole ledger.
+
+        What the old key signed verifies no more and would hold up all that follows. Before the leaf, so that a crash
+        in between repeats it; until then nobody else touches the mailbox of a revoked site.
+        """
+        self._mailboxes.pop(site, None)
+        self.fs.remove_tree(f"mailbox/{site}")
+        self.tails.forget(site)
+        self.observations = self.observations.without(site)
+        observation_store.forget(self.fs, site)
+        for wanted in (self._wanted, self._snapshots_wanted, self._turned_away):
+            cast(dict[str, Any], wanted).pop(site, None)
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 
@@ -183,6 +214,9 @@ class Coordinator:
         busy = False
         roster = self.rosters.current
         for site in roster.sites:
+            if site.site in self.state.revoked:
+                self._turn_away(site.site)
+                continue
             for received in self._collect(site.site, site.update_public, now):
                 self._from_site(site, received, now)
                 busy = True
@@ -203,6 +237,14 @@ class Coordinator:
         mailbox.rejected.clear()
         return collected
 
+    def _turn_away(self, site: str) -> None:
+        """What a revoked site sends stays unread; its courier is told so where it calls."""
+        names = frozenset(self.fs.list(f"mailbox/{site}/{IN}")) - {BLOBS}
+        new = names - self._turned_away.get(site, frozenset())
+        self._turned_away[site] = names
+        if new:
+            self._suspicious(site, f"revoked: {len(new)} messages of it are not taken")
+
     def _from_site(self, site: SiteEntry, received: Received, now: float) -> None:
         body = received.message.body
         if not received.ready:
@@ -211,7 +253,7 @@ class Coordinator:
             return
         match body:
             case SiteStatus():
-                self._status(site.site, body, now)
+                self._status(site.site, body, received.message.header, now)
             case Cosignature():
                 self._cosigned(site.site, body)
             case Telemetry():
@@ -228,12 +270,12 @@ class Coordinator:
         except (TrustError, ProtocolError) as error:
             self._suspicious(site, f"cosignature: {error}")
 
-    def _status(self, site: str, status: SiteStatus, now: float) -> None:
+    def _status(self, site: str, status: SiteStatus, header: Header, now: float) -> None:
         self.observations = self.observations.seen(site, status, now)
         observation_store.save(self.fs, site, self.observations.sites[site])
         self._wanted[site] = status.blobs_wanted
         self._snapshots_wanted[site] = status.snapshots_wanted
-        self.tails.start(site, status.ledger_size)
+        self.tails.reported(site, status.ledger_size, header.received_through, header.roster_version)
 
     def _from_operator(self, operator: OperatorEntry, message: Message, now: float) -> None:
         mailbox = self._mailbox(operator.operator)
@@ -247,26 +289,48 @@ class Coordinator:
                 self._suspicious(operator.operator, f"{type(message.body).__name__} from an operator")
 
     def _command(self, operator: OperatorEntry, command: Command, now: float) -> CommandReply:
-        known = self.state.commands.get(f"{operator.operator}/{command.id}")
-        if known is not None:
-            return CommandReply(id=command.id, ok=True, sentence="done before", leaf_index=known)
-        if "operator" not in operator.roles:
-            return CommandReply(id=command.id, ok=False, sentence=f"{operator.operator} has no operator's role")
-        if self.rosters.expired(int(now * 1e6)):
-            sentence = f"roster version {self.rosters.current.version} has expired; install the next one first"
-            return CommandReply(id=command.id, ok=False, sentence=sentence)
+        """The same answer to a command and to each repetition of it."""
+        key = f"{operator.operator}/{command.id}"
         try:
-            event = self.examiner.command_input(self.consortium, operator.operator, command)
-            self._prepare(event)
-            index = self._decide(event, now)
-        except ConfigError as error:
+            if Role.OPERATOR not in operator.roles:
+                raise UsageError(f"{operator.operator} has no operator's role")
+            if key in self.state.commands:
+                document = self._document_again(command, self.state.commands[key])
+            else:
+                document = self._carry_out_command(operator.operator, command, now)
+        except (ConfigError, ProtocolError, TrustError) as error:
             return CommandReply(id=command.id, ok=False, sentence=error.diagnostics())
-        return CommandReply(id=command.id, ok=True, sentence="done", leaf_index=index)
+        index = self.state.commands[key]
+        return CommandReply(id=command.id, ok=True, sentence="done", leaf_index=index, document=document)
 
-    def _prepare(self, event: CommandReceived) -> None:
-        """Before a run exists, its version 0 must be durable and be what the manifest says."""
+    def _carry_out_command(self, operator: str, command: Command, now: float) -> str:
+        """Decides and appends; returns the document of the reply, "" where there is none."""
+        if self.rosters.expired(int(now * 1e6)):
+            raise UsageError(f"roster version {self.rosters.current.version} has expired; install the next one first")
+        event = self.examiner.command_input(self.consortium, operator, command)
+        operators = tuple(entry.operator for entry in self.rosters.current.operators)
+        event = replace(event, key=self._update_key(command.subject), operators=operators)
+        document = self._prepare(event, now)
+        self._decide(event, now)
+        return document
+
+    def _update_key(self, site: str) -> str:
+        """Id of a site's update key in the roster in force, "" if it names no such site."""
+        publics = (entry.update_public for entry in self.rosters.current.sites if entry.site == site)
+        return next((signing.key_id(public) for public in publics), "")
+
+    def _prepare(self, event: CommandReceived, now: float) -> str:
+        """What must hold before the leaf: a run's version 0 is durable, an invite's document can be made."""
         if event.command.kind is CommandKind.RUN_CREATE:
             prepare_run(self.blobs, self.states, event.command.manifest_digest)
+        elif event.command.kind in (CommandKind.SITE_INVITE, CommandKind.OPERATOR_INVITE):
+            (invite,) = decide(self.state, event, now)
+            return invite_document(self.invites, cast(lv.InviteIssuedV1, invite), event.command)
+        return ""
+
+    def _document_again(self, command: Command, index: int) -> str:
+        (leaf,) = self.ledger.leaves(index, index + 1)
+        return invite_document(self.invites, leaf.body, command) if isinstance(leaf.body, lv.InviteIssuedV1) else ""
 
     def _suspicious(self, peer: str, sentence: str) -> None:
         SECURITY.warning("%s: %s", peer, sentence)
@@ -292,15 +356,16 @@ class Coordinator:
     def _publish(self) -> bool:
         busy = False
         roster = self.rosters.current
-        document = self.rosters.document(roster.version)
         for site in roster.sites:
+            if site.site in self.state.revoked:
+                continue
             mailbox = self._mailbox(site.site)
             sent = self.tails.publish(
                 site.site,
                 mailbox,
                 self.state,
                 self.observations.witnessed,
-                (roster.version, document),
+                self.rosters,
                 wanted=self._grant(site.site, mailbox),
                 snapshots=self._grant_snapshots(site.site, mailbox),
             )

@@ -14,6 +14,7 @@ from federation.durable import failpoint
 from federation.ledger.log import Ledger
 from federation.mailbox.mailbox import Mailbox
 from federation.messages import Snapshot, SnapshotWanted
+from federation.roster import TrustedRosters
 from federation.rounds import Federation, Run
 from federation.witnesses import needed_leaf, witnessed_by
 
@@ -28,10 +29,12 @@ class Sent:
         covered: per run the ledger index up to which it was shown enough cosignatures.
         offered: per blob digest the sequence of the newest message that names it.
         snapshots: per run and fragment the sequence of the newest message with a snapshot of it.
+        sequence: of the newest tail.
     """
 
     size: int
     roster_version: int
+    sequence: int = 0
     covered: dict[str, int] = field(default_factory=dict)
     offered: dict[str, int] = field(default_factory=dict)
     snapshots: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -45,15 +48,23 @@ class Tails:
     blobs: BlobStore
     _sent: dict[str, Sent] = field(default_factory=dict)
 
-    def start(self, site: str, ledger_size: int) -> None:
-        """Begins where a site's last report says that it is."""
-        self._sent.setdefault(site, Sent(size=min(ledger_size, self.ledger.size), roster_version=0))
+    def reported(self, site: str, ledger_size: int, received_through: int = 0, roster_version: int = 0) -> None:
+        """A site says what it has: tails begin there, once more if all that was sent did not help it.
 
-    def rewind(self, site: str, ledger_size: int) -> None:
-        """A site says that it has fewer leaves than it was sent long ago (an older copy was restored there)."""
-        sent = self._sent.get(site)
-        if sent is not None:
+        The latter is a site whose ledger copy was restored from an older one, or that was away for several rosters.
+
+        Args:
+            received_through: the highest number of ours that it had acted upon when it said so.
+            roster_version: the newest roster that it knows, 0 if it did not say.
+        """
+        sent = self._sent.setdefault(site, Sent(size=min(ledger_size, self.ledger.size), roster_version=0))
+        if received_through >= sent.sequence:
             sent.size = min(sent.size, ledger_size)
+            sent.roster_version = roster_version or sent.roster_version
+
+    def forget(self, site: str) -> None:
+        """A site that begins anew: it has nothing that it was sent."""
+        self._sent.pop(site, None)
 
     def under_way(self, site: str, received_through: int) -> frozenset[str]:
         """Blobs offered to a site by messages that it has not received yet."""
@@ -77,20 +88,20 @@ class Tails:
         mailbox: Mailbox,
         state: Federation,
         witnessed: Mapping[str, int],
-        roster: tuple[int, bytes],
+        rosters: TrustedRosters,
         wanted: tuple[str, ...] = (),
         snapshots: tuple[Snapshot, ...] = (),
     ) -> bool:
         """Posts one tail if the site lacks leaves, cosignatures it waits for, a roster, or what it asked for."""
         sent = self._sent.setdefault(site, Sent(size=0, roster_version=0))
-        version, document = roster
+        version = _next_version(sent.roster_version, rosters)
         covered = _covered(state, site, witnessed)
         stale = any(index > sent.covered.get(run, -1) for run, index in covered.items())
         has_all = sent.size >= self.ledger.size and version <= sent.roster_version
         if has_all and not stale and not wanted and not snapshots:
             return False
         failpoint("coordinator.before-tail")
-        tail = self.ledger.tail(sent.size, roster=document if version > sent.roster_version else b"")
+        tail = self.ledger.tail(sent.size, roster=rosters.document(version) if version > sent.roster_version else b"")
         tail = replace(tail, snapshots=snapshots)
         stop = sent.size + len(tail.leaves)
         whole = [snapshot.blob_digest for snapshot in snapshots if snapshot.blob_digest]
@@ -100,7 +111,7 @@ class Tails:
         sequence = mailbox.post(tail, blobs=tuple(blobs), roster_version=version, checkpoint=checkpoint)
         sent.offered.update(dict.fromkeys(blobs, sequence))
         sent.snapshots.update({(s.run, s.fragment): sequence for s in snapshots})
-        sent.size, sent.roster_version = stop, version
+        sent.size, sent.roster_version, sent.sequence = stop, version, sequence
         sent.covered.update(covered)
         return True
 
@@ -123,6 +134,11 @@ class Tails:
             elif body.round >= run.next_round - newest and unread < newest:
                 found.append(body.blob_digest)
         return [digest for digest in found if self.blobs.has(digest)]
+
+
+def _next_version(known: int, rosters: TrustedRosters) -> int:
+    """The roster after the one that a site knows, since sites take no gaps; the newest if nothing is known of it."""
+    return known + 1 if known and known + 1 in rosters.versions else rosters.current.version
 
 
 def allowed_blobs(state: Federation, site: str, theta_blobs: Mapping[str, str]) -> frozenset[str]:

@@ -50,7 +50,7 @@ def _open(run: Run) -> Iterator[Round]:
 
 
 def _quorum_of(state: Federation, run: Run, found: Round) -> QuorumDecision:
-    excluded = (state.drained | run.declined()) - {v.site for v in found.admitted()}
+    excluded = (state.excluded | run.declined()) - {v.site for v in found.admitted()}
     return quorum(run.plan, {v.site for v in found.admitted()}, excluded)
 
 

@@ -8,7 +8,9 @@ from collections import Counter, defaultdict
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from coordinator.consequences import of_abort
 from coordinator.observations import Observations
+from coordinator.site_views import network_document, problems, site_line, site_state, sites_document
 from federation.errors import FederationError, UsageError
 from federation.leaves import Outcome
 from federation.messages import Query, QueryKind, QueryReply
@@ -34,6 +36,10 @@ def _answer(coordinator: Coordinator, query: Query) -> tuple[Document, tuple[str
     state = coordinator.state
     if query.kind is QueryKind.RUNS:
         return {"runs": [summary(run) for _, run in sorted(state.runs.items())], "ledger": ledger(coordinator)}, ()
+    if query.kind is QueryKind.SITES:
+        return sites_document(coordinator, query.subject), ()
+    if query.kind is QueryKind.STATUS:
+        return status_document(coordinator), ()
     run = state.runs.get(query.subject)
     if run is None:
         raise UsageError(
@@ -42,6 +48,25 @@ def _answer(coordinator: Coordinator, query: Query) -> tuple[Document, tuple[str
     if query.kind is QueryKind.RUN:
         return run_document(coordinator, run), ()
     return model_document(coordinator, run, query.number)
+
+
+def status_document(coordinator: Coordinator) -> Document:
+    """What `coordinator status` prints: everything at a glance."""
+    state, roster = coordinator.state, coordinator.rosters.current
+    return {
+        "consortium": roster.consortium,
+        "roster": {
+            "version": roster.version,
+            "issued_at_us": roster.issued_at_us,
+            "expires_at_us": roster.expires_at_us,
+            "root": coordinator.rosters.fingerprint,
+        },
+        "ledger": ledger(coordinator),
+        "runs": [summary(run) for _, run in sorted(state.runs.items())],
+        "sites": [site_line(coordinator, site) for site in sorted({*state.sites, *state.revoked})],
+        "network": network_document(coordinator),
+        "problems": problems(coordinator),
+    }
 
 
 def ledger(coordinator: Coordinator) -> Document:
@@ -84,6 +109,7 @@ def run_document(coordinator: Coordinator, run: Run) -> Document:
         "bytes": bytes_document(run),
         "evaluations": [evaluation_document(e) for e in run.evaluations],
         "ledger": ledger(coordinator),
+        "abort": list(of_abort(state, run)),
     }
 
 
@@ -108,6 +134,7 @@ def site_document(state: Federation, observations: Observations, run: Run, site:
     newest = open_reports[-1] if open_reports else None
     return {
         "drained": site in state.drained,
+        "state": site_state(state, site),
         "last_seen": seen.received_at if seen else None,
         "allocation": allocations[-1].state.value if allocations else "none",
         "phase": newest.phase.value if newest else "waiting",

@@ -63,12 +63,36 @@ class UnsupportedCodecError(ProtocolError):
     """A codec this release does not know."""
 
 
+class ProtocolVersionError(ProtocolError):
+    """Two releases that share no protocol version."""
+
+
+class RolledBackError(ProtocolError):
+    """A peer that lost what it had acknowledged: it was restored from an old backup."""
+
+
 class UnknownLeafError(ProtocolError):
     """A ledger leaf of a type or version this release does not know; the fold stops there."""
 
 
 class TrustError(FederationError):
     """Evidence does not hold. Never retried."""
+
+
+class AccessDeniedError(TrustError):
+    """A caller whose certificate does not reach what it asks for: wrong role, not in the roster."""
+
+
+class RevokedError(AccessDeniedError):
+    """A caller that an operator has revoked."""
+
+
+class CertificateError(TrustError):
+    """A certificate that is expired, of another issuer, or not what its holder may have."""
+
+
+class InviteError(TrustError):
+    """An invite that is used, expired, unknown or altered."""
 
 
 class UnknownSiteError(TrustError):
@@ -111,6 +135,18 @@ class TransportError(FederationError):
 
 class PeerUnavailableError(TransportError):
     """Nobody answers at the other end."""
+
+
+class OverloadedError(TransportError):
+    """A peer sends more than its share, for now.
+
+    Attributes:
+        retry_after_seconds: when the same call is worth another try.
+    """
+
+    def __init__(self, message: str, *, advice: str = "", retry_after_seconds: float = 1.0) -> None:
+        super().__init__(message, advice=advice)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class DeadlineExceededError(TransportError):

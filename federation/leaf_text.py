@@ -4,6 +4,7 @@
 from functools import singledispatch
 
 from federation import leaves as lv
+from federation.durations import count
 from federation.ids import short
 
 
@@ -15,13 +16,13 @@ def sentence(body: object) -> str:
 
 @sentence.register
 def _(body: lv.RosterInstalledV1) -> str:
-    return f"roster version {body.version} with {len(body.sites)} sites is in force"
+    return f"roster version {body.version} with {count(len(body.sites), 'site')} is in force"
 
 
 @sentence.register
 def _(body: lv.RunCreatedV1) -> str:
     sites = ", ".join(m.site for m in body.plan.members)
-    return f"run {body.run}: created by {body.operator} for {body.plan.num_rounds} rounds at {sites}"
+    return f"run {body.run}: created by {body.operator} for {count(body.plan.num_rounds, 'round')} at {sites}"
 
 
 @sentence.register
@@ -76,6 +77,26 @@ def _(body: lv.SiteResumedV1) -> str:
 
 
 @sentence.register
+def _(body: lv.InviteIssuedV1) -> str:
+    return f"{body.kind.value} {body.party}: invited to enrol by {body.operator}"
+
+
+@sentence.register
+def _(body: lv.SiteRevokedV1) -> str:
+    return f"site {body.site}: revoked by {body.operator}, key {short(body.key_digest)}"
+
+
+@sentence.register
+def _(body: lv.SiteReadmittedV1) -> str:
+    return f"site {body.site}: readmitted by roster version {body.roster_version} with key {short(body.key_digest)}"
+
+
+@sentence.register
+def _(body: lv.RoundAbandonOrderedV1) -> str:
+    return f"run {body.run} round {body.round}: {body.operator} orders its end"
+
+
+@sentence.register
 def _(body: lv.RoundOpenedV1) -> str:
     return f"run {body.run} round {body.round}: opened for fragment {body.fragment}: {body.sentence}"
 
@@ -120,4 +141,5 @@ def _(body: lv.EvaluationRequestedV1) -> str:
 @sentence.register
 def _(body: lv.EvaluationRecordedV1) -> str:
     scores = ", ".join(f"{s.language} {s.bits_per_byte:.3f}" for s in body.scores)
-    return f"run {body.run}: {body.site} evaluated the model of {body.num_commits} commits, bits per byte: {scores}"
+    model = f"the model of {count(body.num_commits, 'commit')}"
+    return f"run {body.run}: {body.site} evaluated {model}, bits per byte: {scores}"

@@ -49,6 +49,7 @@ class Reason(StrEnum):
     JOB_FAILED = "job-failed"
     LOSS_SPIKE = "loss-spike"
     DIVERGED = "diverged"
+    REVOKED = "revoked"
     # answers to a manifest
     POLICY = "policy"
     MANIFEST_INVALID = "manifest-invalid"
@@ -263,6 +264,44 @@ class SiteResumedV1:
     command: str
 
 
+class PartyKind(StrEnum):
+    """Who can be invited to enrol."""
+
+    SITE = "site"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InviteIssuedV1:
+    """Who holds the token with this SHA-256 may, until then, ask for a channel certificate in the name of `party`."""
+
+    kind: PartyKind
+    party: str
+    token_digest: str
+    expires_at_us: int
+    operator: str
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteRevokedV1:
+    """Nothing that comes from a site is taken any more, as long as the roster gives it this update key (its key id)."""
+
+    site: str
+    key_digest: str
+    operator: str
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteReadmittedV1:
+    """A roster version gave a revoked site another update key."""
+
+    site: str
+    key_digest: str
+    roster_version: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Invitation:
     """One site's work in one round: its allocation at that time and the inner steps of its window."""
@@ -377,6 +416,16 @@ class StateRecordedV1:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoundAbandonOrderedV1:
+    """An operator ended a round; the abandonment itself follows as a leaf of its own."""
+
+    run: str
+    round: int
+    operator: str
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RoundAbandonedV1:
     """A round ended without a commit; (theta, m, r) are unchanged and its number is never used again."""
 
@@ -441,6 +490,10 @@ Body: TypeAlias = (
     | SiteResumedV1
     | RoundOpenedV1
     | SiteInvitedV1
+    | RoundAbandonOrderedV1
+    | InviteIssuedV1
+    | SiteRevokedV1
+    | SiteReadmittedV1
     | VerdictV1
     | RoundSealedV1
     | RoundCommittedV1

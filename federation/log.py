@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TextIO
 
+from federation.errors import FederationError
+
 SECURITY_LOGGER: Final = "federation.security"
 MAX_LINE_CHARS: Final = 4000
 
@@ -72,6 +74,12 @@ def open_security_log(path: Path, *, max_bytes: int = 8 * 1024 * 1024, num_old: 
 def line(event: str, **values: object) -> str:
     """One unit of work as `event key=value key="two words"`, for people and for grep."""
     return " ".join((event, *(f"{key}={_value(value)}" for key, value in values.items())))
+
+
+def in_one_line(error: FederationError) -> str:
+    """An error with its advice: a log's line has no line breaks, and an escaped one is hard to read."""
+    text = "; ".join(str(error).splitlines())
+    return f"{text}. {error.advice}" if error.advice else text
 
 
 def _value(value: object) -> str:

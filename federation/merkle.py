@@ -5,7 +5,7 @@ Indices and sizes count leaves. Hashes are 32 raw bytes; digests in the domain a
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hmac import compare_digest
 from typing import Final
 
@@ -229,6 +229,14 @@ class Frontier:
         for left in reversed(self._subtrees[:-1]):
             found = node_hash(left, found)
         return found
+
+
+def root_of(leaf_hashes: Iterable[bytes]) -> bytes:
+    """The root of the tree with these leaf hashes (see `leaf_hash`), in O(log n) memory."""
+    frontier = Frontier()
+    for value in leaf_hashes:
+        frontier.append(value)
+    return frontier.root()
 
 
 class PieceHasher:

@@ -269,6 +269,9 @@ class CommandKind(StrEnum):
     ROUND_ABANDON = "round-abandon"
     SITE_DRAIN = "site-drain"
     SITE_RESUME = "site-resume"
+    SITE_INVITE = "site-invite"
+    SITE_REVOKE = "site-revoke"
+    OPERATOR_INVITE = "operator-invite"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,9 +280,11 @@ class Command:
 
     Attributes:
         id: chosen by the client.
-        subject: run or site.
+        subject: run, site or operator.
         number: round, for rollback and abandon.
         manifest_digest: for run-create; manifest and theta_0 travel as blobs of the header.
+        token_digest, public, expires_at_us: for invites: SHA-256 of the one-time token, public key (DER) of the
+            bootstrap certificate, microseconds since 1970 after which neither counts.
     """
 
     id: str
@@ -288,16 +293,20 @@ class Command:
     number: int = 0
     manifest_digest: str = ""
     blobs: tuple[str, ...] = field(default=())
+    token_digest: str = ""
+    public: bytes = b""
+    expires_at_us: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class CommandReply:
-    """Coordinator to operator: what became of a command."""
+    """Coordinator to operator: what became of a command; `document` is JSON where there is more to answer."""
 
     id: str
     ok: bool
     sentence: str
     leaf_index: int = -1
+    document: str = ""
 
 
 class QueryKind(StrEnum):
@@ -307,6 +316,9 @@ class QueryKind(StrEnum):
     RUN = "run"
     MODEL = "model"
     """The chain of blobs that defines the model after a round: they arrive as blobs of the reply."""
+
+    SITES = "sites"
+    STATUS = "status"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,8 @@ def quorum(plan: Plan, present: Collection[str], excluded: Collection[str]) -> Q
     Args:
         plan: the run's plan.
         present: sites that are ready (opening) or admitted (sealing).
-        excluded: members drained by an operator or declined by their own policy; they do not count in the share.
+        excluded: members drained or revoked by an operator, or declined by their own policy; they do not count in the
+            share.
     """
     counted = [m for m in plan.members if m.site not in excluded]
     here = [m for m in counted if m.site in present]

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """From one roster to the next: merge requests, remove members, and say in sentences what changed (no I/O)."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from federation.errors import ConfigError
+from federation.ids import short
 from federation.notes import default_origin
 from federation.roster_document import (
     CoordinatorEntry,
@@ -21,6 +23,7 @@ from federation.roster_document import (
 def merge(previous: Roster, requests: Sequence[KeyRequest], removals: Sequence[str] = ()) -> Roster:
     """The members of the next roster: removals first, then requests; who is there already gets the new keys.
 
+    The coordinator's request brings the TLS issuer too, or takes it away.
     Version and times stay those of `previous`.
 
     Args:
@@ -35,19 +38,20 @@ def merge(previous: Roster, requests: Sequence[KeyRequest], removals: Sequence[s
         roster = _without(roster, removal)
     sites = {entry.site: entry for entry in roster.sites}
     operators = {entry.operator: entry for entry in roster.operators}
-    coordinator = roster.coordinator
+    coordinator, tls_issuer = roster.coordinator, roster.tls_issuer
     for request in requests:
         if request.kind is RequestKind.SITE:
             sites[request.id] = _site(request)
         elif request.kind is RequestKind.OPERATOR:
             operators[request.id] = _operator(request)
         else:
-            coordinator = _coordinator(request, roster.consortium)
+            coordinator, tls_issuer = _coordinator(request, roster.consortium), request.tls_issuer
     return replace(
         roster,
         coordinator=coordinator,
         sites=tuple(entry for _, entry in sorted(sites.items())),
         operators=tuple(entry for _, entry in sorted(operators.items())),
+        tls_issuer=tls_issuer,
     )
 
 
@@ -61,8 +65,7 @@ def describe(previous: Roster | None, roster: Roster) -> tuple[str, ...]:
     lines += _coordinator_lines(previous.coordinator if previous else None, roster.coordinator)
     lines += _lines("site", old_sites, {entry.site: entry for entry in roster.sites})
     lines += _lines("operator", old_operators, {entry.operator: entry for entry in roster.operators})
-    if previous and previous.tls_issuer != roster.tls_issuer:
-        lines.append("TLS issuer: replaced")
+    lines += _issuer_lines(previous.tls_issuer if previous else b"", roster.tls_issuer)
     lines.append(f"expires {day(roster.expires_at_us)}")
     return tuple(lines)
 
@@ -104,7 +107,12 @@ def _site(request: KeyRequest) -> SiteEntry:
 
 
 def _operator(request: KeyRequest) -> OperatorEntry:
-    return OperatorEntry(operator=request.id, public=request.key(KeyUse.ENVELOPES), roles=request.roles)
+    return OperatorEntry(
+        operator=request.id,
+        public=request.key(KeyUse.ENVELOPES),
+        roles=request.roles,
+        tls_public=request.key(KeyUse.TLS),
+    )
 
 
 def _coordinator(request: KeyRequest, consortium: str) -> CoordinatorEntry:
@@ -129,6 +137,17 @@ def _coordinator_lines(old: CoordinatorEntry | None, new: CoordinatorEntry | Non
     return lines
 
 
+def _issuer_lines(old: bytes, new: bytes) -> list[str]:
+    if old == new:
+        return []
+    if not new:
+        return ["TLS issuer: removed; channel certificates are not accepted any more"]
+    named = f"certificate with SHA-256 {short(hashlib.sha256(new).hexdigest())}"
+    if not old:
+        return [f"TLS issuer: added, {named}"]
+    return [f"TLS issuer: REPLACED by the {named}; all certificates of the old one must be issued anew"]
+
+
 def _lines(
     kind: str,
     old: dict[str, SiteEntry] | dict[str, OperatorEntry],
@@ -139,9 +158,20 @@ def _lines(
         before, after = old.get(name), new.get(name)
         if before == after:
             continue
-        verb = "added" if before is None else "removed" if after is None else "keys REPLACED"
-        if isinstance(before, OperatorEntry) and isinstance(after, OperatorEntry) and before.public == after.public:
-            verb = "roles changed"
+        verb = _verb(before, after)
         roles = f" ({', '.join(after.roles)})" if isinstance(after, OperatorEntry) else ""
         lines.append(f"{kind} {name}: {verb}{roles}")
     return lines
+
+
+def _verb(before: SiteEntry | OperatorEntry | None, after: SiteEntry | OperatorEntry | None) -> str:
+    if before is None or after is None:
+        return "added" if before is None else "removed"
+    changes = []
+    if before.tls_public != after.tls_public:
+        changes.append("TLS key REPLACED" if before.tls_public else "TLS key added")
+        before = replace(before, tls_public=after.tls_public)
+    if isinstance(before, OperatorEntry) and isinstance(after, OperatorEntry) and before.roles != after.roles:
+        changes.append("roles changed")
+        before = replace(before, roles=after.roles)
+    return ", ".join(changes) if before == after else "keys REPLACED"

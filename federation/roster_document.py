@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a roster and a request for one say: plain data. `federation.roster` and `federation.key_requests` verify them.
 
-Public keys are raw Ed25519 keys (32 bytes); `tls_public` may be b"" where a party has no TLS identity yet.
+Public keys are raw Ed25519 keys (32 bytes), but for `tls_public`: DER SubjectPublicKeyInfo of an ECDSA key on P-256,
+b"" where a party has no TLS identity. (gRPC's TLS takes no Ed25519 certificates.)
 """
 
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class OperatorEntry:
     operator: str
     public: bytes
     roles: tuple[Role, ...]
+    tls_public: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +118,7 @@ class KeyRequest:
         id: site or operator id; "coordinator" for the coordinator.
         roles: what an operator asks for; () for others.
         ledger_origin: origin line of the coordinator's ledger; "" leaves it to the root.
+        tls_issuer: DER certificate of the coordinator's authority for channel certificates; b"" for others.
     """
 
     kind: RequestKind
@@ -123,6 +126,7 @@ class KeyRequest:
     keys: tuple[RequestedKey, ...]
     roles: tuple[Role, ...] = ()
     ledger_origin: str = ""
+    tls_issuer: bytes = b""
 
     def key(self, use: KeyUse) -> bytes:
         """The public key of this use, b"" if the request has none."""

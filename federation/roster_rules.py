@@ -4,7 +4,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from federation.errors import ConfigError, RosterError
+from federation.certificates import read_issuer, read_spki, spki_of
+from federation.errors import CertificateError, ConfigError, RosterError
 from federation.ids import COORDINATOR, check_slug
 from federation.roster_document import Roster
 from federation.signing import PUBLIC_KEY_BYTES
@@ -24,6 +25,7 @@ def check_roster(roster: Roster) -> None:
     _check_root(roster)
     _check_ids(roster)
     _check_keys(roster)
+    _check_tls(roster)
     for operator in roster.operators:
         if not operator.roles or len(set(operator.roles)) != len(operator.roles):
             raise RosterError(f"operator {operator.operator}: expected different roles, found {operator.roles}")
@@ -63,24 +65,47 @@ def _check_keys(roster: Roster) -> None:
     """No key has two holders or two uses: a signature must say who signed, and as what."""
     needed = [("root key", key.public) for key in roster.root_keys]
     needed += [(f"operator {entry.operator}", entry.public) for entry in roster.operators]
-    optional = []
     for site in roster.sites:
         needed += [
             (f"site {site.site}: update", site.update_public),
             (f"site {site.site}: witness", site.witness_public),
         ]
-        optional.append((f"site {site.site}: tls", site.tls_public))
     if roster.coordinator is not None:
         needed += [("coordinator", roster.coordinator.public), ("ledger", roster.coordinator.ledger_public)]
-        optional.append(("coordinator: tls", roster.coordinator.tls_public))
-    _check_distinct([*needed, *((what, public) for what, public in optional if public)])
+    for what, public in needed:
+        if len(public) != PUBLIC_KEY_BYTES:
+            raise RosterError(f"{what}: expected a key of {PUBLIC_KEY_BYTES} bytes, found {len(public)}")
+    _check_distinct([*needed, *_tls_keys(roster)])
+
+
+def _tls_keys(roster: Roster) -> list[tuple[str, bytes]]:
+    keys = [(f"site {entry.site}: tls", entry.tls_public) for entry in roster.sites]
+    keys += [(f"operator {entry.operator}: tls", entry.tls_public) for entry in roster.operators]
+    if roster.coordinator is not None:
+        keys.append(("coordinator: tls", roster.coordinator.tls_public))
+    return [(what, public) for what, public in keys if public]
+
+
+def _check_tls(roster: Roster) -> None:
+    """TLS keys are ECDSA keys, and the issuer of their certificates is nobody else's key.
+
+    Sites of release 0.1 named a raw Ed25519 key that nothing used: it stays readable, and no certificate matches it.
+    """
+    keys, what = _tls_keys(roster), ""
+    try:
+        for what, public in keys:  # noqa: B007 - the message names it
+            if len(public) != PUBLIC_KEY_BYTES:
+                read_spki(public)
+        what = "TLS issuer"
+        if roster.tls_issuer:
+            _check_distinct([*keys, (what, spki_of(read_issuer(roster.tls_issuer)))])
+    except CertificateError as error:
+        raise RosterError(f"{what}: {error}") from error
 
 
 def _check_distinct(keys: Sequence[tuple[str, bytes]]) -> None:
     holders: dict[bytes, str] = {}
     for what, public in keys:
-        if len(public) != PUBLIC_KEY_BYTES:
-            raise RosterError(f"{what}: expected a key of {PUBLIC_KEY_BYTES} bytes, found {len(public)}")
         if public in holders:
             raise RosterError(f"{what}: expected a key of its own, found that of {holders[public]}")
         holders[public] = what

@@ -172,6 +172,8 @@ class Federation:
     Attributes:
         size: leaves folded so far.
         commands: ledger index of the leaf that an operator's command id caused, per "operator/command".
+        revoked: per revoked site the id of the update key that it had.
+        invites: by the SHA-256 of their tokens; a revocation voids those of its site.
     """
 
     size: int = 0
@@ -181,6 +183,13 @@ class Federation:
     drained: frozenset[str] = frozenset()
     runs: Mapping[str, Run] = field(default_factory=dict)
     commands: Mapping[str, int] = field(default_factory=dict)
+    revoked: Mapping[str, str] = field(default_factory=dict, metadata={"later": True})
+    invites: Mapping[str, lv.InviteIssuedV1] = field(default_factory=dict, metadata={"later": True})
+
+    @property
+    def excluded(self) -> frozenset[str]:
+        """Sites that no round invites: drained or revoked."""
+        return self.drained | self.revoked.keys()
 
 
 def _put(mapping: Mapping[K, V], key: K, value: V) -> Mapping[K, V]:
@@ -347,6 +356,35 @@ def _(body: lv.SiteDrainedV1, state: Federation, at_us: int) -> Federation:
 @_apply_body.register
 def _(body: lv.SiteResumedV1, state: Federation, at_us: int) -> Federation:
     return replace(state, drained=state.drained - {body.site})
+
+
+@_apply_body.register
+def _(body: lv.InviteIssuedV1, state: Federation, at_us: int) -> Federation:
+    return replace(state, invites=_put(state.invites, body.token_digest, body))
+
+
+@_apply_body.register
+def _(body: lv.SiteRevokedV1, state: Federation, at_us: int) -> Federation:
+    if body.site in state.revoked:
+        raise InvalidTransition(f"site {body.site}", "revoked", "revoked")
+    site = (lv.PartyKind.SITE, body.site)
+    open_invites = {token: i for token, i in state.invites.items() if (i.kind, i.party) != site}
+    revoked = _put(state.revoked, body.site, body.key_digest)
+    return replace(state, revoked=revoked, invites=MappingProxyType(open_invites))
+
+
+@_apply_body.register
+def _(body: lv.SiteReadmittedV1, state: Federation, at_us: int) -> Federation:
+    if state.revoked.get(body.site, body.key_digest) == body.key_digest:
+        raise InvalidTransition(f"site {body.site}", "not revoked, or with this key", "readmitted")
+    left = {site: key for site, key in state.revoked.items() if site != body.site}
+    return replace(state, revoked=MappingProxyType(left))
+
+
+@_apply_body.register
+def _(body: lv.RoundAbandonOrderedV1, state: Federation, at_us: int) -> Federation:
+    _round(_run(state, body.run, "abandon ordered"), body.round, "abandon ordered", RoundState.OPEN, RoundState.SEALED)
+    return state
 
 
 @_apply_body.register

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from federation.config import Problem, Section, parse_toml, raise_if_any, read_config_text
+from federation.durations import count
 from federation.leaves import Bounds, Member, Plan
 from federation.limits import DEFAULT_LIMITS, Limits
 from federation.manifest import (
@@ -269,7 +270,8 @@ def availability_sentence(plan: Plan) -> str:
     spare = min(for_quorum, for_witnesses)
     return (
         f"The run goes on with {spare} of {n} sites silent and stops with {spare + 1}: a commit needs "
-        f"{plan.quorum_sites} sites ({for_quorum} may be missing), its use {plan.witness_quorum} witnesses "
+        f"{count(plan.quorum_sites, 'site')} ({for_quorum} may be missing), its use "
+        f"{count(plan.witness_quorum, 'witness', 'witnesses')} "
         f"({for_witnesses} may be missing)."
     )
 

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ed25519 keys and signatures: make, store, load, sign, verify. What is signed is decided in `dsse` and `notes`."""
+"""Ed25519 keys and signatures: make, store, load, sign, verify. What is signed is decided in `dsse` and `notes`.
+
+Private keys of both kinds are stored here; those for TLS are ECDSA keys: see `certificates`.
+"""
 
 import hashlib
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from federation.durable.api import FileSystem
@@ -25,7 +29,7 @@ def generate_key() -> Ed25519PrivateKey:
     return Ed25519PrivateKey.generate()
 
 
-def save_private_key(fs: FileSystem, path: str, key: Ed25519PrivateKey) -> None:
+def save_private_key(fs: FileSystem, path: str, key: Ed25519PrivateKey | EllipticCurvePrivateKey) -> None:
     """Writes an unencrypted PKCS #8 PEM file with mode 0600. A key that is there already is never replaced.
 
     Raises:
@@ -49,20 +53,25 @@ def load_private_key(fs: FileSystem, path: str) -> Ed25519PrivateKey:
     Raises:
         ConfigError: the file is missing or unreadable, is no PEM file, is encrypted, or holds another kind of key.
     """
+    key = load_any_key(fs, path, "an Ed25519")
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(f"{path}: expected an Ed25519 key, found {type(key).__name__.strip('_')}")
+    return key
+
+
+def load_any_key(fs: FileSystem, path: str, words: str) -> object:
+    """A private key of any kind; `words` name the wanted one in messages, with its article. Raises ConfigError."""
     try:
         pem = fs.read(path, max_bytes=_MAX_KEY_FILE_BYTES)
     except (FederationError, OSError) as error:
         raise ConfigError(
-            f"{path}: expected an Ed25519 private key in a readable PEM file, found: {error}",
+            f"{path}: expected {words} private key in a readable PEM file, found: {error}",
             advice="Restore the key file, or make a new identity and have it signed into the next roster.",
         ) from error
     try:
-        key = serialization.load_pem_private_key(pem, password=None)
+        return serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigError(f"{path}: expected an unencrypted PEM private key, found something else") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(f"{path}: expected an Ed25519 key, found {type(key).__name__.strip('_')}")
-    return key
 
 
 def public_bytes(key: Ed25519PrivateKey) -> bytes:

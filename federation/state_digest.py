@@ -4,8 +4,9 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from enum import Enum
+from typing import Any
 
 from federation.rounds import Federation
 
@@ -16,11 +17,16 @@ def state_digest(state: Federation) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _counts(field: Field[Any], value: object) -> bool:
+    """Fields that a later release added are left out while empty, so that older ledgers keep their digests."""
+    return bool(value) or not field.metadata.get("later")
+
+
 def _plain(value: object) -> object:
     if isinstance(value, Enum):
         return value.value
     if is_dataclass(value) and not isinstance(value, type):
-        plain = {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        plain = {f.name: _plain(getattr(value, f.name)) for f in fields(value) if _counts(f, getattr(value, f.name))}
         return {"type": type(value).__name__, **plain}
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items()}

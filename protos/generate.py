@@ -69,11 +69,16 @@ def _stubs(root: Path) -> dict[str, bytes]:
 def _generate(out: Path) -> None:
     from grpc_tools import protoc  # type: ignore[import-untyped]  # imported late: `drift` is testable without the generator
 
-    names = [str(source.relative_to(PROTOS)) for source in _sources()]
-    command = ["protoc", f"--proto_path={PROTOS}", f"--python_out={out}", f"--pyi_out={out}", *names]
-    status = protoc.main(command)
-    if status != 0:
-        sys.exit(f"protoc failed with status {status}")
+    sources = _sources()
+    services = [source for source in sources if "\nservice " in source.read_text()]
+    for outputs, wanted in (
+        ([f"--python_out={out}", f"--pyi_out={out}"], sources),
+        ([f"--grpc_python_out={out}"], services),
+    ):
+        names = [str(source.relative_to(PROTOS)) for source in wanted]
+        status = protoc.main(["protoc", f"--proto_path={PROTOS}", *outputs, *names])
+        if status != 0:
+            sys.exit(f"protoc failed with status {status}")
 
 
 if __name__ == "__main__":

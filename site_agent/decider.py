@@ -97,7 +97,8 @@ class _View:
     ) -> None:
         self.settings, self.state, self.seen, self.now_us, self.run = settings, state, seen, now_us, run
         self.site = settings.site
-        self.drained = settings.site in federation.drained
+        self.excluded = settings.site in federation.excluded
+        self.revoked = settings.site in federation.revoked
         self.manifest = _known_manifest(run, seen)
         self.human = seen.humans.get(run.id)
         self.live = state.live_allocation(run.id)
@@ -200,14 +201,16 @@ class _View:
             return ""
         if self.run.state in (RunState.PAUSED, RunState.COMPLETED):
             return f"run-{self.run.state}"
-        return "site-drained" if self.drained else ""
+        if self.revoked:
+            return "site-revoked"
+        return "site-drained" if self.excluded else ""
 
     def intend_allocation(self) -> Iterator[Entry]:
         """A new allocation: accepted, none live, work to do, inputs here, budget left, not silent, no back-off."""
         if self.live is not None or not self.accepted or self.silent or self.manifest is None:
             return
         evaluate_only = derived.evaluation_wanted(self.run, self.site, self.state, self.seen)
-        trains = self.run.state in (RunState.APPROVED, RunState.RUNNING) and not self.drained
+        trains = self.run.state in (RunState.APPROVED, RunState.RUNNING) and not self.excluded
         inputs_here = {self.run.manifest_digest, self.manifest.theta_blob} <= self.seen.blobs
         if not (trains or evaluate_only) or not inputs_here or self.manifest.shortage or not self._may_retry():
             return

@@ -23,6 +23,7 @@ from site_agent import layout
 from site_agent.agent_state import AgentState
 from site_agent.decider import decide
 from site_agent.entries import Entry, EpochBegan
+from site_agent.entry_text import sentence
 from site_agent.executor import Executor
 from site_agent.identity import SiteIdentity
 from site_agent.inbox import Inbox
@@ -185,4 +186,4 @@ def _open_copy(fs: FileSystem, rosters: TrustedRosters) -> LedgerCopy:
 
 def _log(entries: list[Entry]) -> None:
     for entry in entries:
-        LOG.info("%s", entry)
+        LOG.info("%s", sentence(entry))

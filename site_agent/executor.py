@@ -12,6 +12,7 @@ from federation.durable import failpoint
 from federation.durable.api import FileSystem
 from federation.errors import FederationError, LaunchFailedError, ObjectNotFoundError, PeerUnavailableError
 from federation.ledger.copy import LedgerCopy
+from federation.log import in_one_line
 from federation.mailbox.mailbox import Mailbox
 from federation.messages import (
     Cosignature,
@@ -72,7 +73,7 @@ class Executor:
             try:
                 busy = self._carry_out(instruction, now_us) or busy
             except FederationError as error:
-                self._complain(f"{type(instruction).__name__}: {error.diagnostics()}")
+                self._complain(f"{type(instruction).__name__}: {in_one_line(error)}")
         return busy
 
     def _carry_out(self, instruction: do.Instruction, now_us: int) -> bool:

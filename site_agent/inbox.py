@@ -22,7 +22,7 @@ from federation.errors import (
 )
 from federation.leaves import Leaf
 from federation.ledger.copy import LedgerCopy
-from federation.log import SECURITY_LOGGER
+from federation.log import SECURITY_LOGGER, in_one_line
 from federation.mailbox.mailbox import Mailbox, Received
 from federation.messages import LedgerTail
 from federation.roster import TrustedRosters
@@ -89,7 +89,7 @@ class Inbox:
             elif new:
                 SECURITY.warning("coordinator: a %s is nothing that a coordinator sends", type(body).__name__)
         except (StorageError, UnknownLeafError) as error:
-            LOG.warning("message %d: %s", sequence, error.diagnostics())
+            LOG.warning("message %d: %s", sequence, in_one_line(error))
             if isinstance(error, UnknownLeafError):
                 self._fail(f"{error}; a newer release of this software is needed")
             return False

@@ -3,8 +3,9 @@
 
 site.toml policy.toml           the operator's
 keys/{tls,update,witness}.pem   made here, never leave, never reach a job
+tls/                            certificates of the gRPC courier, the coordinator's endpoint: federation.rpc.credentials
 root rosters/<version>.roster   pinned fingerprint of the consortium root, root-signed documents
-state/                          journal, ledger copy, lock, the operator's answers: small, back it up
+state/                          journal, ledger copy, lock, the operator's answers and choices: small, back it up
 spool/                          mailbox, blobs, runs and allocations: large, shared with jobs
 """
 
@@ -23,6 +24,8 @@ LOCK: Final = "state/lock"
 HEARD: Final = "state/heard.json"
 ANSWERS: Final = "state/answers"
 VIEW: Final = "state/view.json"
+COURIER: Final = "state/courier.json"
+COURIER_STATUS: Final = "state/courier-status.json"
 SECURITY_LOG: Final = "state/security.log"
 MAILBOX: Final = "spool/mailbox/coordinator"
 BLOBS: Final = "spool/blobs"

@@ -105,7 +105,8 @@ def load_rosters(fs: FileSystem, now_us: int) -> TrustedRosters:
     if not documents or not fs.exists(layout.ROOT_FILE):
         raise ConfigError(
             "no roster is installed",
-            advice="Run `site-agent roster install SITE_DIR roster` with the document that the consortium root signed.",
+            advice="With an invite, run `site-agent enroll SITE_DIR --invite FILE --root FINGERPRINT`; without one, "
+            "`site-agent roster install SITE_DIR roster` with the document that the consortium root signed.",
         )
     return TrustedRosters.load(documents, fs.read(layout.ROOT_FILE).decode().strip(), now_us)
 
@@ -140,7 +141,7 @@ def open_agent(directory: Path, now_us: int, *, new_epoch: bool) -> tuple[Agent,
         jobs=_job_settings(config, directory),
         new_epoch=new_epoch,
         max_blob_wait_seconds=int(config.agent.max_blob_wait_seconds),
-        software=_software(),
+        software=software(),
     )
     return agent, config
 
@@ -169,7 +170,8 @@ def _job_settings(config: SiteConfig, directory: Path) -> JobSettings:
     )
 
 
-def _software() -> str:
+def software() -> str:
+    """What this agent calls its release towards others."""
     try:
         return f"hpc-federation {version('hpc-federation')}"
     except PackageNotFoundError:

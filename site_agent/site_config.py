@@ -84,6 +84,15 @@ class AgentSection(Section):
     stop_grace_seconds: Seconds = 120.0
 
 
+class CourierSection(Section):
+    """`[courier]`: how the gRPC courier goes out.
+
+    `http_proxy`: "http://HOST:PORT" of an HTTP CONNECT proxy, "" for none; the environment's variables do not count.
+    """
+
+    http_proxy: Annotated[str, _matches(r"|http://[!-~]{1,500}:[0-9]{1,5}/?", "http://HOST:PORT or nothing")] = ""
+
+
 class SiteConfig(Section):
     """A whole site.toml. `data_dir` may be relative to the agent's directory: see `data_path`."""
 
@@ -94,6 +103,7 @@ class SiteConfig(Section):
     launcher: Literal["local"] = "local"
     job: JobSection = JobSection()
     agent: AgentSection = AgentSection()
+    courier: CourierSection = CourierSection()
     trainers: dict[Slug, TrainerEntry] = Field(default_factory=_reference_only)
 
     def data_path(self, site_dir: Path) -> Path:
@@ -166,6 +176,9 @@ isolate_network = true     # no network for jobs, where this user may make a net
 [agent]
 heartbeat_seconds = 30
 max_failures = 5           # failed jobs in a row, then rounds are declined until `site-agent run retry`
+
+[courier]
+http_proxy = ""            # of an HTTP CONNECT proxy that the gRPC courier goes out through: "http://HOST:PORT"
 
 # A manifest names a trainer; this table says which Python module is started for it.
 [trainers.{REFERENCE_TRAINER}]

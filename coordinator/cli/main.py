@@ -3,9 +3,12 @@
 
 import click
 
-from coordinator.cli.runs import round_group, run, site
+from coordinator.cli.enroll import operator_enroll
+from coordinator.cli.invites import operator_invite
+from coordinator.cli.runs import round_group, run
 from coordinator.cli.serve import serve
 from coordinator.cli.setup import init, operator, roster
+from coordinator.cli.sites import site, status
 from federation.cli.errors import run_cli
 
 
@@ -15,7 +18,9 @@ def cli() -> None:
     """Coordinates the training of one model at several supercomputers."""
 
 
-for command in (init, operator, roster, serve, run, site, round_group):
+operator.add_command(operator_invite)
+operator.add_command(operator_enroll)
+for command in (init, operator, roster, serve, status, run, site, round_group):
     cli.add_command(command)
 
 

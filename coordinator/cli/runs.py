@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`coordinator run|site|round …`: signed commands and queries of an operator. The CLI never opens the store."""
+"""`coordinator run|round …`: signed commands and queries of an operator. The CLI never opens the store."""
 
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from coordinator.cli.confirm import confirm, confirm_option
 from coordinator.cli.create import create_run
 from coordinator.cli.export import export_model
 from coordinator.cli.show import print_run, print_runs, watch_run
-from coordinator.operator_client import OperatorClient, connect, new_id
+from coordinator.operator_client import OperatorClient, connect, goes_over_network, new_id
+from federation.durable.real import RealFileSystem
+from federation.durations import count
 from federation.messages import Command, CommandKind, Query, QueryKind
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -75,11 +78,11 @@ def create(
     """Creates a run from run.toml and theta_0; its state is DRAFT until operators approve it."""
     with connected(operator_dir, coordinator_dir) as client:
         document = create_run(client, config, model_dir, wait_seconds)
-    _answer(document, as_json, f"Run {document['run']} is created.\n{document['availability']}")
+    answer(document, as_json, f"Run {document['run']} is created.\n{document['availability']}")
 
 
 @run.command("export")
-@click.argument("run_id")
+@click.argument("run_id", metavar="NAME")
 @click.option("--round", "number", default=-1, help="Round whose model is wanted; the newest if not given.")
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), default=Path("model.safetensors"), show_default=True
@@ -97,7 +100,8 @@ def export(
     """Writes the model after a round as safetensors, rebuilt from the published blobs and checked by digest."""
     with connected(operator_dir, coordinator_dir) as client:
         document = export_model(client, run_id, number, out, wait_seconds)
-    _answer(document, as_json, f"Wrote {out}: {document['parameters']} parameters, {document['commits']} commits.")
+    size = f"{count(document['parameters'], 'parameter')}, {count(document['commits'], 'commit')}"
+    answer(document, as_json, f"Wrote {out}: {size}.")
 
 
 @run.command("list")
@@ -113,7 +117,7 @@ def list_runs(operator_dir: Path, coordinator_dir: Path | None, wait_seconds: fl
 
 
 @run.command("show")
-@click.argument("run_id")
+@click.argument("run_id", metavar="NAME")
 @operator_options
 def show(run_id: str, operator_dir: Path, coordinator_dir: Path | None, wait_seconds: float, as_json: bool) -> None:
     """Shows one run: state, sites, rounds, scores."""
@@ -126,7 +130,7 @@ def show(run_id: str, operator_dir: Path, coordinator_dir: Path | None, wait_sec
 
 
 @run.command("watch")
-@click.argument("run_id")
+@click.argument("run_id", metavar="NAME")
 @click.option("--every", "every_seconds", default=1.0, show_default=True, help="Seconds between two looks.")
 @operator_options
 def watch(
@@ -139,6 +143,10 @@ def watch(
 ) -> None:
     """Follows a run until it ends (or Ctrl-C); with --json one document a line."""
 
+    if goes_over_network(operator_dir, coordinator_dir):
+        _watch_stream(operator_dir, run_id, every_seconds, wait_seconds, as_json)
+        return
+
     def look() -> dict[str, Any]:
         with connected(operator_dir, coordinator_dir) as client:
             return client.query(Query(id=new_id(), kind=QueryKind.RUN, subject=run_id), wait_seconds)
@@ -146,9 +154,18 @@ def watch(
     watch_run(look, lambda: time.sleep(every_seconds), as_json)
 
 
-def _steering(name: str, kind: CommandKind, said: str, explanation: str) -> click.Command:
+def _watch_stream(operator_dir: Path, run_id: str, every_seconds: float, wait_seconds: float, as_json: bool) -> None:
+    from coordinator.rpc.operator_courier import Watching
+
+    with closing(Watching(RealFileSystem(operator_dir), run_id, every_seconds, wait_seconds)) as watching:
+        watch_run(watching.look, lambda: None, as_json)
+
+
+def steering(name: str, kind: CommandKind, said: str, explanation: str) -> click.Command:
+    """A command line that sends a command about one run or site and says what it did."""
+
     @click.command(name, help=explanation)
-    @click.argument("subject")
+    @click.argument("subject", metavar="NAME")
     @click.option("--command-id", default=None, help="Id of the command, to repeat one safely.")
     @operator_options
     def command(
@@ -163,44 +180,46 @@ def _steering(name: str, kind: CommandKind, said: str, explanation: str) -> clic
             wanted = Command(id=command_id or new_id(), kind=kind, subject=subject)
             reply = client.command(wanted, wait_seconds)
         document = {"command": wanted.id, "subject": subject, "leaf": reply.leaf_index, "sentence": reply.sentence}
-        _answer(document, as_json, f"{subject}: {said}.")
+        answer(document, as_json, f"{subject}: {said}.")
 
     return command
 
 
 def _numbered(name: str, kind: CommandKind, option: str, said: str, explanation: str) -> click.Command:
     @click.command(name, help=explanation)
-    @click.argument("subject")
+    @click.argument("subject", metavar="NAME")
     @click.option(option, "number", type=int, required=True, help="Round number.")
+    @click.option("--command-id", default=None, help="Id of the command, to repeat one safely.")
     @operator_options
     def command(
         subject: str,
         number: int,
+        command_id: str | None,
         operator_dir: Path,
         coordinator_dir: Path | None,
         wait_seconds: float,
         as_json: bool,
     ) -> None:
         with connected(operator_dir, coordinator_dir) as client:
-            wanted = Command(id=new_id(), kind=kind, subject=subject, number=number)
+            wanted = Command(id=command_id or new_id(), kind=kind, subject=subject, number=number)
             reply = client.command(wanted, wait_seconds)
         document = {"command": wanted.id, "subject": subject, "number": number, "leaf": reply.leaf_index}
-        _answer(document, as_json, f"{subject}: {said} {number}.")
+        answer(document, as_json, f"{subject}: {said} {number}.")
 
     return command
 
 
-def _answer(document: dict[str, Any], as_json: bool, sentence: str) -> None:
+def answer(document: dict[str, Any], as_json: bool, sentence: str) -> None:
+    """Prints a document as JSON, or a sentence."""
     click.echo(json.dumps(document, indent=2) if as_json else sentence)
 
 
 for _command in (
-    _steering("approve", CommandKind.RUN_APPROVE, "approved", "Approves a run's manifest."),
-    _steering("start", CommandKind.RUN_START, "started", "Starts an approved run: rounds may open."),
-    _steering("pause", CommandKind.RUN_PAUSE, "paused", "Pauses a run: open rounds finish, no new one opens."),
-    _steering("resume", CommandKind.RUN_RESUME, "resumed", "Resumes a paused run."),
-    _steering("abort", CommandKind.RUN_ABORT, "aborted", "Ends a run for good; open rounds are abandoned."),
-    _steering("evaluate", CommandKind.RUN_EVALUATE, "evaluation requested", "Asks all sites for an evaluation now."),
+    steering("approve", CommandKind.RUN_APPROVE, "approved", "Approves a run's manifest."),
+    steering("start", CommandKind.RUN_START, "started", "Starts an approved run: rounds may open."),
+    steering("pause", CommandKind.RUN_PAUSE, "paused", "Pauses a run: open rounds finish, no new one opens."),
+    steering("resume", CommandKind.RUN_RESUME, "resumed", "Resumes a paused run."),
+    steering("evaluate", CommandKind.RUN_EVALUATE, "evaluation requested", "Asks all sites for an evaluation now."),
     _numbered(
         "rollback",
         CommandKind.RUN_ROLLBACK,
@@ -212,13 +231,29 @@ for _command in (
     run.add_command(_command)
 
 
-@click.group()
-def site() -> None:
-    """Sites: take them out of new rounds, and back."""
-
-
-site.add_command(_steering("drain", CommandKind.SITE_DRAIN, "drained", "Takes a site out of new rounds of all runs."))
-site.add_command(_steering("resume", CommandKind.SITE_RESUME, "resumed", "Lets a drained site be invited again."))
+@run.command("abort")
+@click.argument("run_id", metavar="NAME")
+@confirm_option
+@click.option("--command-id", default=None, help="Id of the command, to repeat one safely.")
+@operator_options
+def abort(
+    run_id: str,
+    typed: str | None,
+    command_id: str | None,
+    operator_dir: Path,
+    coordinator_dir: Path | None,
+    wait_seconds: float,
+    as_json: bool,
+) -> None:
+    """Ends a run for good; open rounds are abandoned. Shows what follows from it and wants the run's name."""
+    with connected(operator_dir, coordinator_dir) as client:
+        shown = client.query(Query(id=new_id(), kind=QueryKind.RUN, subject=run_id), wait_seconds)
+    confirm(run_id, shown["abort"], typed)
+    with connected(operator_dir, coordinator_dir) as client:
+        wanted = Command(id=command_id or new_id(), kind=CommandKind.RUN_ABORT, subject=run_id)
+        reply = client.command(wanted, wait_seconds)
+    document = {"command": wanted.id, "subject": run_id, "leaf": reply.leaf_index, "sentence": reply.sentence}
+    answer(document, as_json, f"{run_id}: aborted.")
 
 
 @click.group("round")

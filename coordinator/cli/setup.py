@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from coordinator.home import COORDINATOR_KEY, LEDGER_KEY, ROOT_FILE, ROSTERS, roster_path
-from coordinator.operator_client import OPERATOR_ID, OPERATOR_KEY
-from federation import signing
+from coordinator.home import COORDINATOR_KEY, ROOT_FILE, ROSTERS, check_coordinator_directory, roster_path
+from coordinator.identities import make_coordinator, make_operator
+from coordinator.network_config import NETWORK_FILE
+from coordinator.operator_client import OPERATOR_KEY
 from federation.durable.real import RealFileSystem
 from federation.errors import ConfigError, ObjectNotFoundError
 from federation.ids import check_slug, slug_from
-from federation.key_requests import coordinator_request, operator_request
 from federation.roster import TrustedRosters, peek_roster, root_fingerprint
 from federation.roster_document import Role
 
@@ -23,14 +23,17 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.command()
 @click.argument("directory", type=DIRECTORY)
 @click.option("--request", type=FILE, required=True, help="Where to write the request that the consortium root signs.")
-def init(directory: Path, request: Path) -> None:
-    """Makes a coordinator's keys in DIRECTORY and a request for the consortium root."""
+@click.option("--listen", default="", metavar="ADDRESS:PORT", help="Where to serve the network.  [default: nowhere]")
+@click.option(
+    "--endpoint", default="", metavar="HOST:PORT", help="What invites name as its address.  [default: as --listen]"
+)
+def init(directory: Path, request: Path, listen: str, endpoint: str) -> None:
+    """Makes a coordinator's keys and coordinator.toml in DIRECTORY and a request for the consortium root."""
     _refuse_existing(request)
     fs = _new(directory, COORDINATOR_KEY)
-    messages, ledger = signing.generate_key(), signing.generate_key()
-    signing.save_private_key(fs, COORDINATOR_KEY, messages)
-    signing.save_private_key(fs, LEDGER_KEY, ledger)
-    _write_request(request, coordinator_request(envelopes=messages, ledger=ledger))
+    if fs.exists(NETWORK_FILE):
+        raise ConfigError(f"{directory}: expected no {NETWORK_FILE}, found one")
+    _write_request(request, make_coordinator(fs, time.time(), listen=listen, endpoint=endpoint))
     click.echo(f"Made {directory} and {request}. Next: federation consortium sign ROOT {request.name} ... --out roster")
 
 
@@ -53,15 +56,11 @@ def operator() -> None:
     help="What this key may do.",
 )
 def operator_init(directory: Path, request: Path, operator_id: str | None, roles: tuple[str, ...]) -> None:
-    """Makes an operator's key in DIRECTORY and a request for the consortium root."""
+    """Makes an operator's keys in DIRECTORY and a request for the consortium root."""
     name = check_slug(operator_id or slug_from(directory.resolve().name), "operator id")
     _refuse_existing(request)
     fs = _new(directory, OPERATOR_KEY)
-    key = signing.generate_key()
-    signing.save_private_key(fs, OPERATOR_KEY, key)
-    fs.write(OPERATOR_ID, name.encode())
-    wanted = tuple(Role(role) for role in roles)
-    _write_request(request, operator_request(name, key, wanted))
+    _write_request(request, make_operator(fs, name, tuple(Role(role) for role in roles)))
     click.echo(
         f"Made operator {name} in {directory} and {request}. Next: have the consortium root sign {request.name}."
     )
@@ -81,7 +80,7 @@ def roster() -> None:
 def roster_install(directory: Path, document: Path, root: str | None) -> None:
     """Installs a roster version; a running coordinator takes it up by itself."""
     fs = RealFileSystem(directory)
-    signing.load_private_key(fs, COORDINATOR_KEY)
+    check_coordinator_directory(fs)
     data, now_us = document.read_bytes(), time.time_ns() // 1000
     pinned = _pinned(fs) or root or root_fingerprint(peek_roster(data))
     if root is not None and root != pinned:

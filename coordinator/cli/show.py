@@ -2,7 +2,7 @@
 """What `run list`, `run show` and `run watch` print in a terminal of 80 columns."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from rich.console import Console, Group
@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from federation.durations import count
 from federation.errors import DeadlineExceededError
 
 ENDED: Final = ("completed", "aborted")
@@ -43,7 +44,7 @@ def watch_run(look: Callable[[], Document], rest: Callable[[], None], as_json: b
     Args:
         look: fetches the run's document.
         rest: waits until the next look.
-        as_json: print one document a line instead of a live view.
+        as_json: print one document a line instead of a live view; without a terminal, a sentence a change.
     """
     if as_json:
         document = look()
@@ -53,17 +54,57 @@ def watch_run(look: Callable[[], Document], rest: Callable[[], None], as_json: b
             document = look()
             print(json.dumps(document), flush=True)
         return
-    document, patience = look(), LAST_LOOKS
-    with Live(_render(document), refresh_per_second=4) as live:
-        while not _is_over(document) and patience:
-            patience -= document["state"] in ENDED
-            rest()
-            try:
-                document = look()
-            except DeadlineExceededError as error:
-                live.update(Group(_render(document), Text(error.diagnostics(), style="red")))
-                continue
-            live.update(_render(document))
+    console = Console()
+    if console.is_terminal:
+        first = look()
+        with Live(_render(first), console=console, refresh_per_second=4) as live:
+            for document, trouble in _looks(first, look, rest):
+                shown = _render(document)
+                live.update(Group(shown, Text(trouble, style="red")) if trouble else shown)
+        return
+    _watch_lines(look, rest)
+
+
+def _looks(
+    document: Document, look: Callable[[], Document], rest: Callable[[], None]
+) -> Iterator[tuple[Document, str]]:
+    """What is seen until the run is over, with what hindered the newest look."""
+    patience = LAST_LOOKS
+    while not _is_over(document) and patience:
+        patience -= document["state"] in ENDED
+        rest()
+        trouble = ""
+        try:
+            document = look()
+        except DeadlineExceededError as error:
+            trouble = error.diagnostics()
+        yield document, trouble
+
+
+def _watch_lines(look: Callable[[], Document], rest: Callable[[], None]) -> None:
+    """A line per change, at once, for files and pipes; the whole picture at the end."""
+    document = first = look()
+    before = _sentence(document)
+    print(before, flush=True)
+    for document, trouble in _looks(first, look, rest):
+        now = trouble.replace("\n", " ") or _sentence(document)
+        if now != before:
+            print(now, flush=True)
+            before = now
+    print_run(document)
+
+
+def _sentence(document: Document) -> str:
+    """What matters of a run in one line; steps and losses, which change all the time, are left out."""
+    parts = [_head(document)]
+    if document["reason"]:
+        parts.append(document["reason"])
+    for found in document["round_log"][-1:]:
+        verdicts = ", ".join(f"{site} {_verdict(verdict)}" for site, verdict in found["verdicts"].items())
+        parts.append(f"round {found['round']} {found['state']}" + (f" ({verdicts})" if verdicts else ""))
+    for site, seen in document["sites_now"].items():
+        parts.append(f"{site} {seen['phase'] if seen['state'] == 'active' else seen['state']}")
+    return "; ".join(parts)
 
 
 def _is_over(document: Document) -> bool:
@@ -74,12 +115,14 @@ def _is_over(document: Document) -> bool:
     return scored >= set(document["sites"])
 
 
+def _head(document: Document) -> str:
+    committed = f"{document['commits']}/{count(document['rounds'], 'round')} committed"
+    return f"{document['run']}  {document['state'].upper()}  {committed}"
+
+
 def _render(document: Document) -> Group:
-    head = (
-        f"{document['run']}  {document['state'].upper()}  {document['commits']}/{document['rounds']} rounds committed"
-    )
-    ledger = document["ledger"]
-    tail = f"ledger: {ledger['size']} leaves, root {ledger['root'][:16]}"
+    head, ledger = _head(document), document["ledger"]
+    tail = f"ledger: {count(ledger['size'], 'leaf', 'leaves')}, root {ledger['root'][:16]}"
     parts: list[Any] = [Text(head, style="bold")]
     if document["reason"]:
         parts.append(Text(document["reason"], style="red"))
@@ -105,7 +148,7 @@ def _sites(document: Document) -> Table:
         word = "none yet" if answer is None else "accepted" if answer["accepted"] else f"declined: {answer['reason']}"
         loss = f"{site['loss']:.3f}" if site["loss"] else ""
         number = "" if site["round"] is None else str(site["round"])
-        allocation = "drained" if site["drained"] else site["allocation"]
+        allocation = site["allocation"] if site["state"] == "active" else site["state"]
         table.add_row(name, word, allocation, site["phase"], number, str(site["step"]), loss)
     return table
 
@@ -126,19 +169,19 @@ def _verdict(verdict: Document) -> str:
 
 
 def _scores(document: Document) -> Table | None:
-    """Bits per byte per language, first and newest."""
-    first: dict[str, float] = {}
-    newest: dict[str, float] = {}
+    """Bits per byte per language, of the first and of the newest model that was scored and is not reverted."""
+    by_commits: dict[int, dict[str, float]] = {}
     for evaluation in document["evaluations"]:
-        for language, score in evaluation["bits_per_byte"].items():
-            first.setdefault(language, score)
-            newest[language] = score
-    if not newest:
+        if evaluation["bits_per_byte"] and evaluation["commits"] <= document["commits"]:
+            by_commits.setdefault(evaluation["commits"], {}).update(evaluation["bits_per_byte"])
+    if not by_commits:
         return None
+    languages = sorted({language for scores in by_commits.values() for language in scores})
     table = Table(box=None)
     table.add_column("bits per byte")
-    for language in sorted(newest):
+    for language in languages:
         table.add_column(language, justify="right")
-    table.add_row("first", *(f"{first[lang]:.2f}" for lang in sorted(newest)))
-    table.add_row("now", *(f"{newest[lang]:.2f}" for lang in sorted(newest)))
+    for commits in sorted({min(by_commits), max(by_commits)}):
+        scores = by_commits[commits]
+        table.add_row(f"at commit {commits}", *(f"{scores[lang]:.2f}" if lang in scores else "" for lang in languages))
     return table

@@ -15,7 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from federation.demo import stages
+from federation.demo import couriers, stages
 from federation.demo.children import Children, environment
 from federation.demo.live import View
 from federation.demo.report import print_result, result_document
@@ -34,8 +34,9 @@ from federation.no_network import network_namespace_prefix
 def demo(num_sites: int, num_rounds: int, data: Path | None, seed: int, keep: Path | None, as_json: bool) -> None:
     """Train one small model at several sites of this machine that share no data, and prove what happened.
 
-    A consortium root, a coordinator, site agents without network and their training jobs are processes of their own;
-    a carrier copies their spool directories.
+    A consortium root, a coordinator, site agents and their training jobs are processes of their own. Sites enrol and
+    exchange over gRPC on loopback; the last one has no network at all, and a carrier copies its spool directory.
+    Half-way the first site changes to the spool too.
     """
     settings = DemoSettings(num_sites=num_sites, num_rounds=num_rounds, data=data, seed=seed)
     settings.check()
@@ -58,16 +59,20 @@ def _run(settings: DemoSettings, paths: DemoPaths, children: Children, console: 
     clock = _Clock()
     guarded = "an empty network namespace" if network_namespace_prefix() else "a guard against sockets"
     languages = stages.give_data(settings, paths)
-    console.print(f"Setting up {settings.num_sites} sites (each in {guarded}), a coordinator, a consortium root …")
+    console.print(f"Setting up {settings.num_sites} sites (the last in {guarded}), a coordinator, a consortium root …")
     demo = stages.Demo(settings=settings, paths=paths, children=children, languages=languages)
     stages.set_up(demo)
+    parties = [couriers.start_coordinator(demo)]
+    couriers.enrol(demo)
     clock.lap("set-up")
-    parties = stages.start_parties(demo)
+    parties += couriers.start_agents(demo)
     stages.start_run(demo)
+    switch = couriers.MidRunSwitch(demo, console.print, parties)
     console.print(f"Training {settings.num_rounds} rounds; logs are in {paths.logs}")
     with View(settings, languages, console).showing() as view:
         for document in stages.watch(demo):
             view.update(document)
+            switch.look(document)
     document = stages.final_document(demo)
     clock.lap("federation")
     stages.export(demo)
@@ -79,7 +84,7 @@ def _run(settings: DemoSettings, paths: DemoPaths, children: Children, console: 
     console.print("Verifying: every round is computed again from the signed updates …")
     verdict = stages.verify(demo)
     clock.lap("verify")
-    return result_document(demo, document, verdict, clock.laps)
+    return result_document(demo, document, verdict, switch.couriers(), clock.laps)
 
 
 class _Clock:

@@ -5,6 +5,7 @@ import importlib.metadata
 
 import click
 
+from federation.cli.bench import bench
 from federation.cli.consortium import consortium
 from federation.cli.demo import demo
 from federation.cli.errors import run_cli
@@ -18,7 +19,7 @@ def federation() -> None:
     """Train one language model on several supercomputers, with evidence."""
 
 
-for command in (consortium, init_model, demo, verify):
+for command in (consortium, init_model, demo, verify, bench):
     federation.add_command(command)
 
 

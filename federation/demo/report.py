@@ -14,11 +14,18 @@ Document = dict[str, Any]
 FP32_BYTES = 4
 
 
-def result_document(demo: Demo, document: Document, verdict: Document | None, seconds: dict[str, float]) -> Document:
+def result_document(
+    demo: Demo,
+    document: Document,
+    verdict: Document | None,
+    couriers: dict[str, list[str]],
+    seconds: dict[str, float],
+) -> Document:
     """Everything that `--json` prints.
 
-    Keys: `bits_per_byte` (per model and language), `macro_average` (per model, over all languages), `federated_over_*`
-    (ratios of macro-averages), `bytes`, `ledger`, `verify` and `verify_command`, `seconds` per stage.
+    Keys: `couriers` (per site, in the order of their use), `bits_per_byte` (per model and language), `macro_average`
+    (per model, over all languages), `federated_over_*` (ratios of macro-averages), `bytes`, `ledger`, `verify` and
+    `verify_command`, `seconds` per stage.
     """
     scores = {"federated": final_scores(document)}
     if demo.settings.num_rounds:
@@ -31,6 +38,7 @@ def result_document(demo: Demo, document: Document, verdict: Document | None, se
         "state": document["state"],
         "rounds": document["commits"],
         "missed": document["missed"],
+        "couriers": couriers,
         "languages": {site: list(languages) for site, languages in demo.languages.items()},
         "bits_per_byte": scores,
         "macro_average": means,
@@ -98,6 +106,8 @@ def print_result(result: Document, console: Console) -> None:
         f"{size['times_fewer_than_fp32_rounds']:.0f} times less than fp32, "
         f"{size['times_fewer_than_synchronous']:.0f} times less than synchronous data parallel."
     )
+    used = ", ".join(f"{site} {' then '.join(couriers)}" for site, couriers in result["couriers"].items())
+    console.print(f"Couriers: {used}.")
     ledger = result["ledger"]
     console.print(f"Ledger: {ledger['size']} leaves, root {ledger['root']}")
     console.print(f"Verify: {_verdict(result)}", style="bold")

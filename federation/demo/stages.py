@@ -26,7 +26,6 @@ from federation.demo.settings import (
 from federation.durable.real import RealFileSystem
 from federation.errors import DeadlineExceededError, JobFailedError, UsageError
 from federation.manifest import Manifest
-from federation.no_network import NO_NETWORK_VARIABLE, network_namespace_prefix
 
 Document = dict[str, Any]
 Say = Callable[[str], None]
@@ -72,7 +71,7 @@ def give_data(settings: DemoSettings, paths: DemoPaths) -> dict[str, tuple[str, 
 
 
 def set_up(demo: Demo) -> None:
-    """Root, coordinator, operator, sites, roster, theta_0: every key is made where it is used."""
+    """Root, coordinator, operator, sites' keys, roster, theta_0: every key is made where it is used."""
     paths, run = demo.paths, demo.children.run
     RealFileSystem(paths.base).write("run.toml", run_toml(demo.settings).encode())
     run("federation", "consortium", "init", paths.root, "--consortium", CONSORTIUM)
@@ -86,22 +85,7 @@ def set_up(demo: Demo) -> None:
     signed = run("federation", "consortium", "sign", paths.root, *requests, "--out", paths.roster, "--json")
     demo.fingerprint = json.loads(signed)["root"]
     run("coordinator", "roster", "install", paths.coordinator, paths.roster, "--root", demo.fingerprint)
-    for site in demo.settings.sites:
-        run("site-agent", "roster", "install", paths.site(site), paths.roster, "--root", demo.fingerprint)
     run("federation", "init-model", paths.run_toml, "--out", paths.model)
-
-
-def start_parties(demo: Demo) -> list[Child]:
-    """Coordinator, site agents (which can open no socket) and the carrier between their spools."""
-    paths, children = demo.paths, demo.children
-    prefix = network_namespace_prefix()
-    started = [children.start("coordinator", command_line("coordinator", "serve", paths.coordinator))]
-    for site in demo.settings.sites:
-        serve = command_line("site-agent", "serve", paths.site(site), "--poll-seconds", "0.2")
-        started.append(children.start(site, [*prefix, *serve], **{NO_NETWORK_VARIABLE: "1"}))
-    sites = [paths.site(site) for site in demo.settings.sites]
-    started.append(children.start("carrier", command_line("site-agent", "carrier", *sites, paths.coordinator)))
-    return started
 
 
 def start_run(demo: Demo) -> None:

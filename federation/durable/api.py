@@ -52,6 +52,27 @@ class Appender(ABC):
         """Releases the file without syncing."""
 
 
+class RandomWriter(ABC):
+    """A file of fixed length that is written at any place, in any order. Threads may share it."""
+
+    @abstractmethod
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Writes all of `data` from `offset`; not durable before `sync`.
+
+        Raises:
+            ValueError: it would reach beyond the file's length.
+            DiskFullError: no space; a part may be written.
+        """
+
+    @abstractmethod
+    def sync(self) -> None:
+        """fsync: every `write_at` that had returned before is durable when this returns. Others go on meanwhile."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Releases the file without syncing; may be called twice. No `write_at` or `sync` may be under way."""
+
+
 class FileSystem(ABC):
     """Durable files below one root directory.
 
@@ -99,6 +120,13 @@ class FileSystem(ABC):
     @abstractmethod
     def appender(self, path: str) -> Appender:
         """Opens (or makes, durably) an append-only file."""
+
+    @abstractmethod
+    def random_writer(self, path: str, num_bytes: int) -> RandomWriter:
+        """Opens (or makes, durably) a file of `num_bytes`; what it holds is durable when this returns.
+
+        A new one reads as zeros and takes no space yet; a file of another length is cut or extended with zeros.
+        """
 
     @abstractmethod
     def truncate(self, path: str, length: int) -> None:

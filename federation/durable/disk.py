@@ -57,6 +57,22 @@ class OpenFile(ABC):
         """Releases the file; may be called twice."""
 
 
+class OpenRandomFile(ABC):
+    """A file open for writing at any place; it never grows."""
+
+    @abstractmethod
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Writes all of `data`, which ends within the file. Raises DiskFullError."""
+
+    @abstractmethod
+    def sync(self) -> None:
+        """fsync of the content. A failure ends the process."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Releases the file; may be called twice."""
+
+
 class Disk(ABC):
     """Single steps; none of them is durable before the matching `sync_file` or `sync_directory`.
 
@@ -82,6 +98,10 @@ class Disk(ABC):
     @abstractmethod
     def open_file(self, path: str) -> OpenFile:
         """Opens a file for appending; makes it if it is missing."""
+
+    @abstractmethod
+    def open_random_file(self, path: str, num_bytes: int) -> OpenRandomFile:
+        """Opens a file for writing anywhere; makes it if it is missing, and gives it this length."""
 
     @abstractmethod
     def truncate(self, path: str, length: int) -> None:

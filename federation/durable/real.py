@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from federation.durable.disk import TEMPORARY_PREFIX, Disk, OpenFile
+from federation.durable.disk import TEMPORARY_PREFIX, Disk, OpenFile, OpenRandomFile
 from federation.durable.sequences import SequencedFileSystem
 from federation.errors import DiskFullError, LimitExceededError, ObjectNotFoundError, StorageError
 
@@ -83,6 +83,18 @@ class PosixDisk(Disk):
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         with _translated(path):
             return _PosixFile(_regular(os.open(self._at(path), flags, 0o644), path), path)
+
+    def open_random_file(self, path: str, num_bytes: int) -> OpenRandomFile:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        with _translated(path, num_bytes=num_bytes):
+            descriptor = _regular(os.open(self._at(path), flags, 0o644), path)
+            try:
+                if os.fstat(descriptor).st_size != num_bytes:
+                    os.ftruncate(descriptor, num_bytes)
+            except OSError:
+                os.close(descriptor)
+                raise
+        return _PosixRandomFile(descriptor, path)
 
     def truncate(self, path: str, length: int) -> None:
         with _translated(path):
@@ -209,6 +221,29 @@ class _PosixFile(OpenFile):
             if done:
                 os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - done)
             raise
+
+    def sync(self) -> None:
+        _fsync(self._descriptor, self._path)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class _PosixRandomFile(OpenRandomFile):
+    """A file descriptor for pwrite, which threads may call at the same time."""
+
+    def __init__(self, descriptor: int, path: str) -> None:
+        self._descriptor = descriptor
+        self._path = path
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        view = memoryview(data).cast("B")
+        done = 0
+        with _translated(self._path, num_bytes=len(view)):
+            while done < len(view):
+                done += os.pwrite(self._descriptor, view[done:], offset + done)
 
     def sync(self) -> None:
         _fsync(self._descriptor, self._path)

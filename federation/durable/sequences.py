@@ -8,11 +8,12 @@ so the paths that find a file or directory already there fsync it as well.
 
 from collections.abc import Iterable
 
-from federation.durable.api import Appender, BlobWriter, FileSystem
+from federation.durable.api import Appender, BlobWriter, FileSystem, RandomWriter
 from federation.durable.disk import (
     TEMPORARY_PREFIX,
     Disk,
     OpenFile,
+    OpenRandomFile,
     checked,
     checked_directory,
     joined,
@@ -78,6 +79,15 @@ class SequencedFileSystem(FileSystem):
         file.sync()
         self._disk.sync_directory(parent_of(path))
         return _FileAppender(file)
+
+    def random_writer(self, path: str, num_bytes: int) -> RandomWriter:
+        if num_bytes < 0:
+            raise ValueError(f"{path}: expected a length from 0, found {num_bytes}")
+        self._ensure_directory(parent_of(checked(path)))
+        file = self._disk.open_random_file(path, num_bytes)
+        file.sync()
+        self._disk.sync_directory(parent_of(path))
+        return _FixedLengthWriter(file, path, num_bytes)
 
     def truncate(self, path: str, length: int) -> None:
         size = self._disk.size(checked(path))
@@ -175,7 +185,8 @@ class SequencedFileSystem(FileSystem):
 
     def _forget(self, path: str) -> None:
         below = path + "/"
-        self._durable_directories = {d for d in self._durable_directories if d != path and not d.startswith(below)}
+        known = tuple(self._durable_directories)  # other threads may add to it
+        self._durable_directories.difference_update(d for d in known if d == path or d.startswith(below))
 
     def _write_temporary(self, path: str, data: bytes, mode: int) -> str:
         """Writes and fsyncs a temporary beside `path`; returns its path."""
@@ -305,6 +316,27 @@ class _FileAppender(Appender):
 
     def append(self, data: bytes) -> None:
         self._file.write(data)
+
+    def sync(self) -> None:
+        self._file.sync()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _FixedLengthWriter(RandomWriter):
+    """A file of a `Disk` that is written within its length only."""
+
+    def __init__(self, file: OpenRandomFile, path: str, num_bytes: int) -> None:
+        self._file = file
+        self._path = path
+        self._num_bytes = num_bytes
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        end = offset + memoryview(data).nbytes
+        if offset < 0 or end > self._num_bytes:
+            raise ValueError(f"{self._path}: expected to stay in 0 to {self._num_bytes}, found {offset} to {end}")
+        self._file.write_at(offset, data)
 
     def sync(self) -> None:
         self._file.sync()

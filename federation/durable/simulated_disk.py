@@ -4,7 +4,7 @@
 from collections.abc import Callable, Iterator
 from random import Random
 
-from federation.durable.disk import TEMPORARY_PREFIX, Disk, OpenFile, joined, parent_of
+from federation.durable.disk import TEMPORARY_PREFIX, Disk, OpenFile, OpenRandomFile, joined, parent_of
 from federation.durable.simulated_nodes import Change, Node, SimulatedDirectory, SimulatedFile, survivors
 from federation.errors import DiskFullError, LimitExceededError, ObjectNotFoundError, StorageError
 
@@ -97,6 +97,16 @@ class SimulatedDisk(Disk):
         if not isinstance(node, SimulatedFile):
             raise StorageError(f"{path}: expected a regular file, found another kind")
         return _OpenSimulatedFile(self, node, path)
+
+    def open_random_file(self, path: str, num_bytes: int) -> OpenRandomFile:
+        directory, name = self._locate(path)
+        if name not in directory.names:
+            self.create_file(path, 0o644)
+        file = self._file(path)
+        if len(file.content) != num_bytes:
+            self._begin("truncate", path)
+            file.resize(num_bytes)
+        return _OpenSimulatedRandomFile(self, file, path)
 
     def truncate(self, path: str, length: int) -> None:
         self._begin("truncate", path)
@@ -262,6 +272,28 @@ class _OpenSimulatedFile(OpenFile):
         num_bytes = data.nbytes if isinstance(data, memoryview) else len(data)
         self._disk.take_room(self._path, num_bytes)
         self._file.append(data)
+
+    def sync(self) -> None:
+        self._disk._begin("sync-file", self._path)
+        self._file.sync()
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class _OpenSimulatedRandomFile(OpenRandomFile):
+    """A file open for writing anywhere; keeps writing to its inode whatever becomes of the name."""
+
+    def __init__(self, disk: SimulatedDisk, file: SimulatedFile, path: str) -> None:
+        self._disk = disk
+        self._file = file
+        self._path = path
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        self._disk._begin("write", self._path)
+        view = memoryview(data).cast("B")
+        self._disk.take_room(self._path, len(view))
+        self._file.overwrite(offset, view)
 
     def sync(self) -> None:
         self._disk._begin("sync-file", self._path)

@@ -6,17 +6,19 @@ from typing import TypeAlias
 
 
 class SimulatedFile:
-    """An inode: visible content, how much of it is durable, and durable bytes that an unsynced truncation cut off.
+    """An inode: visible content, how much of it is durable, and durable bytes that unsynced changes took away.
 
     Content written at once is kept as the caller's own bytes object; nothing large is copied.
     """
 
-    __slots__ = ("content", "cut", "durable_bytes")
+    __slots__ = ("content", "cut", "durable_bytes", "replaced")
 
     def __init__(self, content: bytes | bytearray = b"") -> None:
         self.content = content
         self.durable_bytes = 0
         self.cut = b""
+        self.replaced: list[tuple[int, bytes]] = []
+        """Offset and durable bytes that each unsynced overwrite replaced, in order."""
 
     def append(self, data: bytes | bytearray | memoryview) -> None:
         if not self.content and isinstance(data, bytes):
@@ -32,9 +34,27 @@ class SimulatedFile:
             self.durable_bytes = length
         self.content = self.content[:length]
 
+    def resize(self, length: int) -> None:
+        """Cuts, or extends with zeros."""
+        missing = length - len(self.content)
+        if missing > 0:
+            self.append(bytes(missing))
+        else:
+            self.truncate(length)
+
+    def overwrite(self, offset: int, data: memoryview) -> None:
+        """Replaces bytes that are there."""
+        end = offset + len(data)
+        if offset < self.durable_bytes:
+            self.replaced.append((offset, bytes(self.content[offset : min(end, self.durable_bytes)])))
+        if isinstance(self.content, bytes):
+            self.content = bytearray(self.content)
+        self.content[offset:end] = data
+
     def sync(self) -> None:
         self.durable_bytes = len(self.content)
         self.cut = b""
+        self.replaced = []
 
     def read(self) -> bytes:
         if not isinstance(self.content, bytes):
@@ -43,7 +63,7 @@ class SimulatedFile:
 
     def after_power_loss(self, random: Random) -> "SimulatedFile":
         """The same inode after a reboot; all that is left of it is durable."""
-        content = self.read()
+        content = _written_back(self.read(), self.replaced, random)
         if self.durable_bytes < len(content):
             content = content[: self.durable_bytes] + _torn(content[self.durable_bytes :], random)
         elif self.cut and random.random() < 0.5:
@@ -51,6 +71,18 @@ class SimulatedFile:
         file = SimulatedFile(content)
         file.sync()
         return file
+
+
+def _written_back(content: bytes, replaced: list[tuple[int, bytes]], random: Random) -> bytes:
+    """What is left of overwrites that were never fsynced: of each one all, none, or the beginning."""
+    if not replaced:
+        return content
+    found = bytearray(content)
+    for offset, old in reversed(replaced):
+        old = old[: max(0, len(content) - offset)]  # cut off since
+        kept = (len(old), 0, random.randrange(len(old) + 1))[random.randrange(3)]
+        found[offset + kept : offset + len(old)] = old[kept:]
+    return bytes(found)
 
 
 def _torn(tail: bytes, random: Random) -> bytes:

@@ -5,6 +5,8 @@
     out/ack                  one slot, overwritten
     out/blobs/<digest>
     in/                      the peer's out/, as far as a courier has brought it
+    partial/                 blobs that a network courier has not brought in full
+    state.json               the owner's counters
 
 A courier brings what `in` lacks, and takes away what `out` no longer offers: only the writer of a message deletes it.
 """
@@ -18,6 +20,8 @@ OUT: Final = "out"
 IN: Final = "in"
 ACK: Final = "ack"
 BLOBS: Final = "blobs"
+PARTIAL: Final = "partial"
+STATE: Final = "state.json"
 STAGED_SUFFIX: Final = ".new"
 """A message that is durable and not offered yet; couriers leave it alone."""
 

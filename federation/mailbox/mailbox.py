@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from federation.blobs.store import BlobStore
 from federation.durable.api import FileSystem
 from federation.mailbox.inbox import Inbox, Received, Rejected
+from federation.mailbox.layout import STATE
 from federation.mailbox.outbox import Address, Outbox
 from federation.mailbox.state import StateFile
 from federation.messages import Header, MessageBody
@@ -52,7 +53,7 @@ class Mailbox:
         """
         address = Address(consortium=consortium, me=me, peer=peer, key=key)
         self.peer = peer
-        self._state = StateFile(fs, f"{base}/state.json")
+        self._state = StateFile(fs, f"{base}/{STATE}")
         self._outbox = Outbox(fs, base, blobs, address, self._state)
         self._outbox.begin_epoch(epoch, previous_epoch_last)
         self._inbox = Inbox(fs, base, blobs, address, self._state, max_blob_wait_seconds)

@@ -46,6 +46,11 @@ class _Offered:
     blobs: tuple[str, ...]
 
 
+def blobs_named_by(raw: bytes) -> tuple[str, ...]:
+    """Digests in the header of a message of our own. Raises ProtocolError, LimitExceededError."""
+    return message_from_bytes(dsse.peek_payload(raw, dsse.MESSAGE_TYPE)).header.blobs
+
+
 class Outbox:
     """`out/` of one mailbox."""
 
@@ -176,7 +181,7 @@ class Outbox:
         try:
             if not is_named_by(parsed, raw):
                 raise CorruptObjectError("its bytes are not the ones that its name speaks of")
-            blobs = message_from_bytes(dsse.peek_payload(raw, dsse.MESSAGE_TYPE)).header.blobs
+            blobs = blobs_named_by(raw)
         except FederationError as error:
             raise CorruptObjectError(
                 f"{self._out}/{name}: expected a message that we signed, found damage: {error}",

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final
 
 from federation.durable.api import FileSystem
-from federation.errors import CorruptObjectError
+from federation.errors import CorruptObjectError, ObjectNotFoundError
 
 _MAX_BYTES: Final = 16 * 1024 * 1024
 
@@ -64,9 +64,8 @@ class StateFile:
         """
         self._fs = fs
         self._path = path
-        self.now = MailboxState()
+        self.now = read_state(fs, path)
         if fs.exists(path):
-            self.now = _decode(path, fs.read(path, max_bytes=_MAX_BYTES))
             fs.sync_paths([path])  # a killed process may have left it in the page cache only
         self.durable = self.now
         """What is on disk; only this may be told to the peer."""
@@ -76,6 +75,19 @@ class StateFile:
         if self.now != self.durable:
             self._fs.write(self._path, _encode(self.now))
             self.durable = self.now
+
+
+def read_state(fs: FileSystem, path: str) -> MailboxState:
+    """The state on disk, for who does not own the mailbox; as at the beginning if there is none yet.
+
+    Raises:
+        CorruptObjectError: it cannot be read as a mailbox state.
+    """
+    try:
+        data = fs.read(path, max_bytes=_MAX_BYTES)
+    except ObjectNotFoundError:
+        return MailboxState()
+    return _decode(path, data)
 
 
 def _encode(state: MailboxState) -> bytes:

@@ -8,14 +8,23 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from federation import dsse, signing
+from federation.certificates import Issuer, Issuers, Subject, der, make_issuer, spki
 from federation.notes import default_origin
 from federation.roster_document import CoordinatorEntry, OperatorEntry, Role, RootKey, Roster, SiteEntry
 from federation.wire import roster_to_bytes
 
 DAY_US = 24 * 3600 * 1_000_000
+
+_P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""FIPS 186-5, curve P-256: private keys are 1 to this minus 1."""
+
+_ISSUER_DAYS = 80 * 365
+"""From 1970 on: valid at the small times that tests count in, and today."""
 
 
 @dataclass(kw_only=True)
@@ -29,13 +38,48 @@ class MemoryConsortium:
     num_root_keys: int = 1
     threshold: int = 1
     keys: dict[str, Ed25519PrivateKey] = field(default_factory=dict)
+    tls_keys: dict[str, ec.EllipticCurvePrivateKey] = field(default_factory=dict)
 
     def key(self, holder: str) -> Ed25519PrivateKey:
         """The private key of a holder."""
         if holder not in self.keys:
-            secret = hashlib.sha256(f"{self.seed}/{self.name}/{holder}".encode()).digest()
-            self.keys[holder] = Ed25519PrivateKey.from_private_bytes(secret)
+            self.keys[holder] = Ed25519PrivateKey.from_private_bytes(self._secret(holder))
         return self.keys[holder]
+
+    def tls_key(self, holder: str) -> ec.EllipticCurvePrivateKey:
+        """The TLS key of "site/lumi", "operator/alice", "coordinator", or of an issuer."""
+        if holder not in self.tls_keys:
+            number = int.from_bytes(self._secret(f"tls/{holder}"), "big") % (_P256_ORDER - 1) + 1
+            self.tls_keys[holder] = ec.derive_private_key(number, ec.SECP256R1())
+        return self.tls_keys[holder]
+
+    def _secret(self, holder: str) -> bytes:
+        return hashlib.sha256(f"{self.seed}/{self.name}/{holder}".encode()).digest()
+
+    def tls_public(self, holder: str) -> bytes:
+        """DER SubjectPublicKeyInfo of a holder's TLS key."""
+        return spki(self.tls_key(holder))
+
+    def issuer(self) -> Issuer:
+        """The TLS issuer, as in the roster."""
+        return self._issuer("TLS issuer")
+
+    def enrolment_issuer(self) -> Issuer:
+        """The coordinator's issuer for invites and renewals."""
+        return self._issuer("enrolment issuer")
+
+    def issuers(self) -> Issuers:
+        """Both."""
+        return Issuers(tls=self.issuer(), enrolment=self.enrolment_issuer())
+
+    def certificate(self, subject: Subject, holder: str, now: float) -> x509.Certificate:
+        """A holder's certificate for its TLS key, by the issuer that may certify the subject."""
+        return self.issuers().issue(subject, self.tls_public(holder), now)
+
+    def _issuer(self, what: str) -> Issuer:
+        key = self.tls_key(what)
+        name = f"{self.name} {what} {self.seed}".strip()
+        return Issuer(key=key, certificate=make_issuer(name, key, 0.0, _ISSUER_DAYS))
 
     def public(self, holder: str) -> bytes:
         """The raw public key of a holder."""
@@ -59,18 +103,25 @@ class MemoryConsortium:
                 public=self.public("coordinator"),
                 ledger_origin=default_origin(self.name),
                 ledger_public=self.public("ledger"),
+                tls_public=self.tls_public("coordinator"),
             ),
-            operators=tuple(
-                OperatorEntry(operator=name, public=self.public(f"operator/{name}"), roles=(Role.OPERATOR,))
-                for name in sorted(self.operators)
-            ),
+            operators=tuple(self.operator_entry(name) for name in sorted(self.operators)),
             sites=tuple(self.site_entry(name) for name in sorted(self.sites)),
+            tls_issuer=der(self.issuer().certificate),
         )
 
     def site_entry(self, site: str) -> SiteEntry:
         """The roster entry of a site."""
-        tls, update, witness = (self.public(f"site/{site}/{use}") for use in ("tls", "update", "witness"))
+        update, witness = (self.public(f"site/{site}/{use}") for use in ("update", "witness"))
+        tls = self.tls_public(f"site/{site}")
         return SiteEntry(site=site, tls_public=tls, update_public=update, witness_public=witness)
+
+    def operator_entry(self, operator: str, roles: tuple[Role, ...] = (Role.OPERATOR,)) -> OperatorEntry:
+        """The roster entry of an operator."""
+        holder = f"operator/{operator}"
+        return OperatorEntry(
+            operator=operator, public=self.public(holder), roles=roles, tls_public=self.tls_public(holder)
+        )
 
     def document(self, roster: Roster | None = None, signers: Sequence[Ed25519PrivateKey] | None = None) -> bytes:
         """A roster document; signed by as many root keys as the threshold asks for, unless told otherwise."""

@@ -43,6 +43,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_JOB_FAILED: _ClassVar[Reason]
     REASON_LOSS_SPIKE: _ClassVar[Reason]
     REASON_DIVERGED: _ClassVar[Reason]
+    REASON_REVOKED: _ClassVar[Reason]
     REASON_POLICY: _ClassVar[Reason]
     REASON_MANIFEST_INVALID: _ClassVar[Reason]
     REASON_MODEL_DIFFERS: _ClassVar[Reason]
@@ -55,6 +56,12 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_ABANDONED_TOO_OFTEN: _ClassVar[Reason]
     REASON_WITNESSES_SILENT: _ClassVar[Reason]
     REASON_DISK_FULL: _ClassVar[Reason]
+
+class PartyKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PARTY_KIND_UNSPECIFIED: _ClassVar[PartyKind]
+    PARTY_KIND_SITE: _ClassVar[PartyKind]
+    PARTY_KIND_OPERATOR: _ClassVar[PartyKind]
 OUTCOME_UNSPECIFIED: Outcome
 OUTCOME_ADMITTED: Outcome
 OUTCOME_REJECTED: Outcome
@@ -86,6 +93,7 @@ REASON_ROUND_TOO_LONG: Reason
 REASON_JOB_FAILED: Reason
 REASON_LOSS_SPIKE: Reason
 REASON_DIVERGED: Reason
+REASON_REVOKED: Reason
 REASON_POLICY: Reason
 REASON_MANIFEST_INVALID: Reason
 REASON_MODEL_DIFFERS: Reason
@@ -98,9 +106,12 @@ REASON_COULD_NOT_OPEN: Reason
 REASON_ABANDONED_TOO_OFTEN: Reason
 REASON_WITNESSES_SILENT: Reason
 REASON_DISK_FULL: Reason
+PARTY_KIND_UNSPECIFIED: PartyKind
+PARTY_KIND_SITE: PartyKind
+PARTY_KIND_OPERATOR: PartyKind
 
 class Leaf(_message.Message):
-    __slots__ = ("at_us", "roster_installed_v1", "run_created_v1", "run_approved_v1", "run_started_v1", "run_paused_v1", "run_resumed_v1", "run_aborted_v1", "run_completed_v1", "run_reverted_v1", "site_answered_v1", "site_drained_v1", "site_resumed_v1", "round_opened_v1", "verdict_v1", "round_sealed_v1", "round_committed_v1", "state_recorded_v1", "round_abandoned_v1", "evaluation_requested_v1", "evaluation_recorded_v1", "site_invited_v1")
+    __slots__ = ("at_us", "roster_installed_v1", "run_created_v1", "run_approved_v1", "run_started_v1", "run_paused_v1", "run_resumed_v1", "run_aborted_v1", "run_completed_v1", "run_reverted_v1", "site_answered_v1", "site_drained_v1", "site_resumed_v1", "round_opened_v1", "verdict_v1", "round_sealed_v1", "round_committed_v1", "state_recorded_v1", "round_abandoned_v1", "evaluation_requested_v1", "evaluation_recorded_v1", "site_invited_v1", "round_abandon_ordered_v1", "invite_issued_v1", "site_revoked_v1", "site_readmitted_v1")
     AT_US_FIELD_NUMBER: _ClassVar[int]
     ROSTER_INSTALLED_V1_FIELD_NUMBER: _ClassVar[int]
     RUN_CREATED_V1_FIELD_NUMBER: _ClassVar[int]
@@ -123,6 +134,10 @@ class Leaf(_message.Message):
     EVALUATION_REQUESTED_V1_FIELD_NUMBER: _ClassVar[int]
     EVALUATION_RECORDED_V1_FIELD_NUMBER: _ClassVar[int]
     SITE_INVITED_V1_FIELD_NUMBER: _ClassVar[int]
+    ROUND_ABANDON_ORDERED_V1_FIELD_NUMBER: _ClassVar[int]
+    INVITE_ISSUED_V1_FIELD_NUMBER: _ClassVar[int]
+    SITE_REVOKED_V1_FIELD_NUMBER: _ClassVar[int]
+    SITE_READMITTED_V1_FIELD_NUMBER: _ClassVar[int]
     at_us: int
     roster_installed_v1: RosterInstalledV1
     run_created_v1: RunCreatedV1
@@ -145,7 +160,11 @@ class Leaf(_message.Message):
     evaluation_requested_v1: EvaluationRequestedV1
     evaluation_recorded_v1: EvaluationRecordedV1
     site_invited_v1: SiteInvitedV1
-    def __init__(self, at_us: _Optional[int] = ..., roster_installed_v1: _Optional[_Union[RosterInstalledV1, _Mapping]] = ..., run_created_v1: _Optional[_Union[RunCreatedV1, _Mapping]] = ..., run_approved_v1: _Optional[_Union[RunApprovedV1, _Mapping]] = ..., run_started_v1: _Optional[_Union[RunStartedV1, _Mapping]] = ..., run_paused_v1: _Optional[_Union[RunPausedV1, _Mapping]] = ..., run_resumed_v1: _Optional[_Union[RunResumedV1, _Mapping]] = ..., run_aborted_v1: _Optional[_Union[RunAbortedV1, _Mapping]] = ..., run_completed_v1: _Optional[_Union[RunCompletedV1, _Mapping]] = ..., run_reverted_v1: _Optional[_Union[RunRevertedV1, _Mapping]] = ..., site_answered_v1: _Optional[_Union[SiteAnsweredV1, _Mapping]] = ..., site_drained_v1: _Optional[_Union[SiteDrainedV1, _Mapping]] = ..., site_resumed_v1: _Optional[_Union[SiteResumedV1, _Mapping]] = ..., round_opened_v1: _Optional[_Union[RoundOpenedV1, _Mapping]] = ..., verdict_v1: _Optional[_Union[VerdictV1, _Mapping]] = ..., round_sealed_v1: _Optional[_Union[RoundSealedV1, _Mapping]] = ..., round_committed_v1: _Optional[_Union[RoundCommittedV1, _Mapping]] = ..., state_recorded_v1: _Optional[_Union[StateRecordedV1, _Mapping]] = ..., round_abandoned_v1: _Optional[_Union[RoundAbandonedV1, _Mapping]] = ..., evaluation_requested_v1: _Optional[_Union[EvaluationRequestedV1, _Mapping]] = ..., evaluation_recorded_v1: _Optional[_Union[EvaluationRecordedV1, _Mapping]] = ..., site_invited_v1: _Optional[_Union[SiteInvitedV1, _Mapping]] = ...) -> None: ...
+    round_abandon_ordered_v1: RoundAbandonOrderedV1
+    invite_issued_v1: InviteIssuedV1
+    site_revoked_v1: SiteRevokedV1
+    site_readmitted_v1: SiteReadmittedV1
+    def __init__(self, at_us: _Optional[int] = ..., roster_installed_v1: _Optional[_Union[RosterInstalledV1, _Mapping]] = ..., run_created_v1: _Optional[_Union[RunCreatedV1, _Mapping]] = ..., run_approved_v1: _Optional[_Union[RunApprovedV1, _Mapping]] = ..., run_started_v1: _Optional[_Union[RunStartedV1, _Mapping]] = ..., run_paused_v1: _Optional[_Union[RunPausedV1, _Mapping]] = ..., run_resumed_v1: _Optional[_Union[RunResumedV1, _Mapping]] = ..., run_aborted_v1: _Optional[_Union[RunAbortedV1, _Mapping]] = ..., run_completed_v1: _Optional[_Union[RunCompletedV1, _Mapping]] = ..., run_reverted_v1: _Optional[_Union[RunRevertedV1, _Mapping]] = ..., site_answered_v1: _Optional[_Union[SiteAnsweredV1, _Mapping]] = ..., site_drained_v1: _Optional[_Union[SiteDrainedV1, _Mapping]] = ..., site_resumed_v1: _Optional[_Union[SiteResumedV1, _Mapping]] = ..., round_opened_v1: _Optional[_Union[RoundOpenedV1, _Mapping]] = ..., verdict_v1: _Optional[_Union[VerdictV1, _Mapping]] = ..., round_sealed_v1: _Optional[_Union[RoundSealedV1, _Mapping]] = ..., round_committed_v1: _Optional[_Union[RoundCommittedV1, _Mapping]] = ..., state_recorded_v1: _Optional[_Union[StateRecordedV1, _Mapping]] = ..., round_abandoned_v1: _Optional[_Union[RoundAbandonedV1, _Mapping]] = ..., evaluation_requested_v1: _Optional[_Union[EvaluationRequestedV1, _Mapping]] = ..., evaluation_recorded_v1: _Optional[_Union[EvaluationRecordedV1, _Mapping]] = ..., site_invited_v1: _Optional[_Union[SiteInvitedV1, _Mapping]] = ..., round_abandon_ordered_v1: _Optional[_Union[RoundAbandonOrderedV1, _Mapping]] = ..., invite_issued_v1: _Optional[_Union[InviteIssuedV1, _Mapping]] = ..., site_revoked_v1: _Optional[_Union[SiteRevokedV1, _Mapping]] = ..., site_readmitted_v1: _Optional[_Union[SiteReadmittedV1, _Mapping]] = ...) -> None: ...
 
 class Member(_message.Message):
     __slots__ = ("site", "num_inner_steps", "planned_tokens", "courier_round_trip_seconds")
@@ -337,6 +356,44 @@ class SiteDrainedV1(_message.Message):
     command: str
     def __init__(self, site: _Optional[str] = ..., operator: _Optional[str] = ..., command: _Optional[str] = ...) -> None: ...
 
+class InviteIssuedV1(_message.Message):
+    __slots__ = ("kind", "party", "token_digest", "expires_at_us", "operator", "command")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PARTY_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_US_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    kind: PartyKind
+    party: str
+    token_digest: bytes
+    expires_at_us: int
+    operator: str
+    command: str
+    def __init__(self, kind: _Optional[_Union[PartyKind, str]] = ..., party: _Optional[str] = ..., token_digest: _Optional[bytes] = ..., expires_at_us: _Optional[int] = ..., operator: _Optional[str] = ..., command: _Optional[str] = ...) -> None: ...
+
+class SiteRevokedV1(_message.Message):
+    __slots__ = ("site", "key_digest", "operator", "command")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    KEY_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    key_digest: bytes
+    operator: str
+    command: str
+    def __init__(self, site: _Optional[str] = ..., key_digest: _Optional[bytes] = ..., operator: _Optional[str] = ..., command: _Optional[str] = ...) -> None: ...
+
+class SiteReadmittedV1(_message.Message):
+    __slots__ = ("site", "key_digest", "roster_version")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    KEY_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ROSTER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    key_digest: bytes
+    roster_version: int
+    def __init__(self, site: _Optional[str] = ..., key_digest: _Optional[bytes] = ..., roster_version: _Optional[int] = ...) -> None: ...
+
 class SiteResumedV1(_message.Message):
     __slots__ = ("site", "operator", "command")
     SITE_FIELD_NUMBER: _ClassVar[int]
@@ -488,6 +545,18 @@ class StateRecordedV1(_message.Message):
     momentum_digest: bytes
     residual_digest: bytes
     def __init__(self, run: _Optional[str] = ..., round: _Optional[int] = ..., fragment: _Optional[int] = ..., momentum_digest: _Optional[bytes] = ..., residual_digest: _Optional[bytes] = ...) -> None: ...
+
+class RoundAbandonOrderedV1(_message.Message):
+    __slots__ = ("run", "round", "operator", "command")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    round: int
+    operator: str
+    command: str
+    def __init__(self, run: _Optional[str] = ..., round: _Optional[int] = ..., operator: _Optional[str] = ..., command: _Optional[str] = ...) -> None: ...
 
 class RoundAbandonedV1(_message.Message):
     __slots__ = ("run", "round", "reason", "sentence")

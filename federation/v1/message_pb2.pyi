@@ -24,6 +24,9 @@ class CommandKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     COMMAND_KIND_ROUND_ABANDON: _ClassVar[CommandKind]
     COMMAND_KIND_SITE_DRAIN: _ClassVar[CommandKind]
     COMMAND_KIND_SITE_RESUME: _ClassVar[CommandKind]
+    COMMAND_KIND_SITE_INVITE: _ClassVar[CommandKind]
+    COMMAND_KIND_SITE_REVOKE: _ClassVar[CommandKind]
+    COMMAND_KIND_OPERATOR_INVITE: _ClassVar[CommandKind]
 
 class QueryKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -31,6 +34,8 @@ class QueryKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     QUERY_KIND_RUNS: _ClassVar[QueryKind]
     QUERY_KIND_RUN: _ClassVar[QueryKind]
     QUERY_KIND_MODEL: _ClassVar[QueryKind]
+    QUERY_KIND_SITES: _ClassVar[QueryKind]
+    QUERY_KIND_STATUS: _ClassVar[QueryKind]
 COMMAND_KIND_UNSPECIFIED: CommandKind
 COMMAND_KIND_RUN_CREATE: CommandKind
 COMMAND_KIND_RUN_APPROVE: CommandKind
@@ -43,10 +48,15 @@ COMMAND_KIND_RUN_EVALUATE: CommandKind
 COMMAND_KIND_ROUND_ABANDON: CommandKind
 COMMAND_KIND_SITE_DRAIN: CommandKind
 COMMAND_KIND_SITE_RESUME: CommandKind
+COMMAND_KIND_SITE_INVITE: CommandKind
+COMMAND_KIND_SITE_REVOKE: CommandKind
+COMMAND_KIND_OPERATOR_INVITE: CommandKind
 QUERY_KIND_UNSPECIFIED: QueryKind
 QUERY_KIND_RUNS: QueryKind
 QUERY_KIND_RUN: QueryKind
 QUERY_KIND_MODEL: QueryKind
+QUERY_KIND_SITES: QueryKind
+QUERY_KIND_STATUS: QueryKind
 
 class Message(_message.Message):
     __slots__ = ("header", "acknowledgement", "ledger_tail", "manifest_answer", "site_status", "update_offer", "round_declined", "cosignature", "evaluation_offer", "telemetry", "command", "command_reply", "query", "query_reply")
@@ -157,32 +167,40 @@ class EvaluationOffer(_message.Message):
     def __init__(self, signed_evaluation: _Optional[bytes] = ...) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("id", "kind", "subject", "number", "manifest_digest", "blobs")
+    __slots__ = ("id", "kind", "subject", "number", "manifest_digest", "blobs", "token_digest", "public", "expires_at_us")
     ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
     BLOBS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PUBLIC_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_US_FIELD_NUMBER: _ClassVar[int]
     id: str
     kind: CommandKind
     subject: str
     number: int
     manifest_digest: bytes
     blobs: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, id: _Optional[str] = ..., kind: _Optional[_Union[CommandKind, str]] = ..., subject: _Optional[str] = ..., number: _Optional[int] = ..., manifest_digest: _Optional[bytes] = ..., blobs: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    token_digest: bytes
+    public: bytes
+    expires_at_us: int
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[_Union[CommandKind, str]] = ..., subject: _Optional[str] = ..., number: _Optional[int] = ..., manifest_digest: _Optional[bytes] = ..., blobs: _Optional[_Iterable[bytes]] = ..., token_digest: _Optional[bytes] = ..., public: _Optional[bytes] = ..., expires_at_us: _Optional[int] = ...) -> None: ...
 
 class CommandReply(_message.Message):
-    __slots__ = ("id", "ok", "sentence", "leaf_index")
+    __slots__ = ("id", "ok", "sentence", "leaf_index", "document")
     ID_FIELD_NUMBER: _ClassVar[int]
     OK_FIELD_NUMBER: _ClassVar[int]
     SENTENCE_FIELD_NUMBER: _ClassVar[int]
     LEAF_INDEX_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
     id: str
     ok: bool
     sentence: str
     leaf_index: int
-    def __init__(self, id: _Optional[str] = ..., ok: _Optional[bool] = ..., sentence: _Optional[str] = ..., leaf_index: _Optional[int] = ...) -> None: ...
+    document: str
+    def __init__(self, id: _Optional[str] = ..., ok: _Optional[bool] = ..., sentence: _Optional[str] = ..., leaf_index: _Optional[int] = ..., document: _Optional[str] = ...) -> None: ...
 
 class Query(_message.Message):
     __slots__ = ("id", "kind", "subject", "number")

@@ -24,19 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66\x65\x64\x65ration/v1/roster.proto\x12\rfederation.v1\"\xc2\x02\n\x06Roster\x12\x12\n\nconsortium\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x14\n\x0cissued_at_us\x18\x03 \x01(\x03\x12\x15\n\rexpires_at_us\x18\x04 \x01(\x03\x12\x11\n\tthreshold\x18\x05 \x01(\x04\x12)\n\troot_keys\x18\x06 \x03(\x0b\x32\x16.federation.v1.RootKey\x12\x34\n\x0b\x63oordinator\x18\x07 \x01(\x0b\x32\x1f.federation.v1.CoordinatorEntry\x12/\n\toperators\x18\x08 \x03(\x0b\x32\x1c.federation.v1.OperatorEntry\x12\'\n\x05sites\x18\t \x03(\x0b\x32\x18.federation.v1.SiteEntry\x12\x12\n\ntls_issuer\x18\n \x01(\x0cJ\x04\x08\x0b\x10(\"\x1f\n\x07RootKey\x12\x0e\n\x06public\x18\x01 \x01(\x0cJ\x04\x08\x02\x10\n\"j\n\x10\x43oordinatorEntry\x12\x0e\n\x06public\x18\x01 \x01(\x0c\x12\x15\n\rledger_origin\x18\x02 \x01(\t\x12\x15\n\rledger_public\x18\x03 \x01(\x0c\x12\x12\n\ntls_public\x18\x04 \x01(\x0cJ\x04\x08\x05\x10\x14\"[\n\rOperatorEntry\x12\x10\n\x08operator\x18\x01 \x01(\t\x12\x0e\n\x06public\x18\x02 \x01(\x0c\x12\"\n\x05roles\x18\x03 \x03(\x0e\x32\x13.federation.v1.RoleJ\x04\x08\x04\x10\x14\"b\n\tSiteEntry\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x12\n\ntls_public\x18\x02 \x01(\x0c\x12\x15\n\rupdate_public\x18\x03 \x01(\x0c\x12\x16\n\x0ewitness_public\x18\x04 \x01(\x0cJ\x04\x08\x05\x10\x14\"H\n\x0cRequestedKey\x12\"\n\x03use\x18\x01 \x01(\x0e\x32\x15.federation.v1.KeyUse\x12\x0e\n\x06public\x18\x02 \x01(\x0cJ\x04\x08\x03\x10\n\"\xae\x01\n\nKeyRequest\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.federation.v1.RequestKind\x12\n\n\x02id\x18\x02 \x01(\t\x12)\n\x04keys\x18\x03 \x03(\x0b\x32\x1b.federation.v1.RequestedKey\x12\"\n\x05roles\x18\x04 \x03(\x0e\x32\x13.federation.v1.Role\x12\x15\n\rledger_origin\x18\x05 \x01(\tJ\x04\x08\x06\x10\x14*R\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x11\n\rROLE_OPERATOR\x10\x01\x12\x10\n\x0cROLE_AUDITOR\x10\x02\x12\x0f\n\x0bROLE_VIEWER\x10\x03*{\n\x0bRequestKind\x12\x1c\n\x18REQUEST_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11REQUEST_KIND_SITE\x10\x01\x12\x19\n\x15REQUEST_KIND_OPERATOR\x10\x02\x12\x1c\n\x18REQUEST_KIND_COORDINATOR\x10\x03*r\n\x06KeyUse\x12\x17\n\x13KEY_USE_UNSPECIFIED\x10\x00\x12\x15\n\x11KEY_USE_ENVELOPES\x10\x01\x12\x13\n\x0fKEY_USE_WITNESS\x10\x02\x12\x0f\n\x0bKEY_USE_TLS\x10\x03\x12\x12\n\x0eKEY_USE_LEDGER\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66\x65\x64\x65ration/v1/roster.proto\x12\rfederation.v1\"\xc2\x02\n\x06Roster\x12\x12\n\nconsortium\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x14\n\x0cissued_at_us\x18\x03 \x01(\x03\x12\x15\n\rexpires_at_us\x18\x04 \x01(\x03\x12\x11\n\tthreshold\x18\x05 \x01(\x04\x12)\n\troot_keys\x18\x06 \x03(\x0b\x32\x16.federation.v1.RootKey\x12\x34\n\x0b\x63oordinator\x18\x07 \x01(\x0b\x32\x1f.federation.v1.CoordinatorEntry\x12/\n\toperators\x18\x08 \x03(\x0b\x32\x1c.federation.v1.OperatorEntry\x12\'\n\x05sites\x18\t \x03(\x0b\x32\x18.federation.v1.SiteEntry\x12\x12\n\ntls_issuer\x18\n \x01(\x0cJ\x04\x08\x0b\x10(\"\x1f\n\x07RootKey\x12\x0e\n\x06public\x18\x01 \x01(\x0cJ\x04\x08\x02\x10\n\"j\n\x10\x43oordinatorEntry\x12\x0e\n\x06public\x18\x01 \x01(\x0c\x12\x15\n\rledger_origin\x18\x02 \x01(\t\x12\x15\n\rledger_public\x18\x03 \x01(\x0c\x12\x12\n\ntls_public\x18\x04 \x01(\x0cJ\x04\x08\x05\x10\x14\"o\n\rOperatorEntry\x12\x10\n\x08operator\x18\x01 \x01(\t\x12\x0e\n\x06public\x18\x02 \x01(\x0c\x12\"\n\x05roles\x18\x03 \x03(\x0e\x32\x13.federation.v1.Role\x12\x12\n\ntls_public\x18\x04 \x01(\x0cJ\x04\x08\x05\x10\x14\"b\n\tSiteEntry\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x12\n\ntls_public\x18\x02 \x01(\x0c\x12\x15\n\rupdate_public\x18\x03 \x01(\x0c\x12\x16\n\x0ewitness_public\x18\x04 \x01(\x0cJ\x04\x08\x05\x10\x14\"H\n\x0cRequestedKey\x12\"\n\x03use\x18\x01 \x01(\x0e\x32\x15.federation.v1.KeyUse\x12\x0e\n\x06public\x18\x02 \x01(\x0cJ\x04\x08\x03\x10\n\"\xc2\x01\n\nKeyRequest\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.federation.v1.RequestKind\x12\n\n\x02id\x18\x02 \x01(\t\x12)\n\x04keys\x18\x03 \x03(\x0b\x32\x1b.federation.v1.RequestedKey\x12\"\n\x05roles\x18\x04 \x03(\x0e\x32\x13.federation.v1.Role\x12\x15\n\rledger_origin\x18\x05 \x01(\t\x12\x12\n\ntls_issuer\x18\x06 \x01(\x0cJ\x04\x08\x07\x10\x14*R\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x11\n\rROLE_OPERATOR\x10\x01\x12\x10\n\x0cROLE_AUDITOR\x10\x02\x12\x0f\n\x0bROLE_VIEWER\x10\x03*{\n\x0bRequestKind\x12\x1c\n\x18REQUEST_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11REQUEST_KIND_SITE\x10\x01\x12\x19\n\x15REQUEST_KIND_OPERATOR\x10\x02\x12\x1c\n\x18REQUEST_KIND_COORDINATOR\x10\x03*r\n\x06KeyUse\x12\x17\n\x13KEY_USE_UNSPECIFIED\x10\x00\x12\x15\n\x11KEY_USE_ENVELOPES\x10\x01\x12\x13\n\x0fKEY_USE_WITNESS\x10\x02\x12\x0f\n\x0bKEY_USE_TLS\x10\x03\x12\x12\n\x0eKEY_USE_LEDGER\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'federation.v1.roster_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=955
-  _globals['_ROLE']._serialized_end=1037
-  _globals['_REQUESTKIND']._serialized_start=1039
-  _globals['_REQUESTKIND']._serialized_end=1162
-  _globals['_KEYUSE']._serialized_start=1164
-  _globals['_KEYUSE']._serialized_end=1278
+  _globals['_ROLE']._serialized_start=995
+  _globals['_ROLE']._serialized_end=1077
+  _globals['_REQUESTKIND']._serialized_start=1079
+  _globals['_REQUESTKIND']._serialized_end=1202
+  _globals['_KEYUSE']._serialized_start=1204
+  _globals['_KEYUSE']._serialized_end=1318
   _globals['_ROSTER']._serialized_start=46
   _globals['_ROSTER']._serialized_end=368
   _globals['_ROOTKEY']._serialized_start=370
@@ -44,11 +44,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COORDINATORENTRY']._serialized_start=403
   _globals['_COORDINATORENTRY']._serialized_end=509
   _globals['_OPERATORENTRY']._serialized_start=511
-  _globals['_OPERATORENTRY']._serialized_end=602
-  _globals['_SITEENTRY']._serialized_start=604
-  _globals['_SITEENTRY']._serialized_end=702
-  _globals['_REQUESTEDKEY']._serialized_start=704
-  _globals['_REQUESTEDKEY']._serialized_end=776
-  _globals['_KEYREQUEST']._serialized_start=779
-  _globals['_KEYREQUEST']._serialized_end=953
+  _globals['_OPERATORENTRY']._serialized_end=622
+  _globals['_SITEENTRY']._serialized_start=624
+  _globals['_SITEENTRY']._serialized_end=722
+  _globals['_REQUESTEDKEY']._serialized_start=724
+  _globals['_REQUESTEDKEY']._serialized_end=796
+  _globals['_KEYREQUEST']._serialized_start=799
+  _globals['_KEYREQUEST']._serialized_end=993
 # @@protoc_insertion_point(module_scope)

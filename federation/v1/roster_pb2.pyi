@@ -85,14 +85,16 @@ class CoordinatorEntry(_message.Message):
     def __init__(self, public: _Optional[bytes] = ..., ledger_origin: _Optional[str] = ..., ledger_public: _Optional[bytes] = ..., tls_public: _Optional[bytes] = ...) -> None: ...
 
 class OperatorEntry(_message.Message):
-    __slots__ = ("operator", "public", "roles")
+    __slots__ = ("operator", "public", "roles", "tls_public")
     OPERATOR_FIELD_NUMBER: _ClassVar[int]
     PUBLIC_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
+    TLS_PUBLIC_FIELD_NUMBER: _ClassVar[int]
     operator: str
     public: bytes
     roles: _containers.RepeatedScalarFieldContainer[Role]
-    def __init__(self, operator: _Optional[str] = ..., public: _Optional[bytes] = ..., roles: _Optional[_Iterable[_Union[Role, str]]] = ...) -> None: ...
+    tls_public: bytes
+    def __init__(self, operator: _Optional[str] = ..., public: _Optional[bytes] = ..., roles: _Optional[_Iterable[_Union[Role, str]]] = ..., tls_public: _Optional[bytes] = ...) -> None: ...
 
 class SiteEntry(_message.Message):
     __slots__ = ("site", "tls_public", "update_public", "witness_public")
@@ -115,15 +117,17 @@ class RequestedKey(_message.Message):
     def __init__(self, use: _Optional[_Union[KeyUse, str]] = ..., public: _Optional[bytes] = ...) -> None: ...
 
 class KeyRequest(_message.Message):
-    __slots__ = ("kind", "id", "keys", "roles", "ledger_origin")
+    __slots__ = ("kind", "id", "keys", "roles", "ledger_origin", "tls_issuer")
     KIND_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
     LEDGER_ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    TLS_ISSUER_FIELD_NUMBER: _ClassVar[int]
     kind: RequestKind
     id: str
     keys: _containers.RepeatedCompositeFieldContainer[RequestedKey]
     roles: _containers.RepeatedScalarFieldContainer[Role]
     ledger_origin: str
-    def __init__(self, kind: _Optional[_Union[RequestKind, str]] = ..., id: _Optional[str] = ..., keys: _Optional[_Iterable[_Union[RequestedKey, _Mapping]]] = ..., roles: _Optional[_Iterable[_Union[Role, str]]] = ..., ledger_origin: _Optional[str] = ...) -> None: ...
+    tls_issuer: bytes
+    def __init__(self, kind: _Optional[_Union[RequestKind, str]] = ..., id: _Optional[str] = ..., keys: _Optional[_Iterable[_Union[RequestedKey, _Mapping]]] = ..., roles: _Optional[_Iterable[_Union[Role, str]]] = ..., ledger_origin: _Optional[str] = ..., tls_issuer: _Optional[bytes] = ...) -> None: ...

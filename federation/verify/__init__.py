@@ -18,11 +18,12 @@ appending meanwhile: cosigned notes are read first, then the checkpoint, then th
  8. commands          by operators of the roster in force, each once (`runs`). Their signed envelopes are not kept:
                       that an operator gave a command is the coordinator's word
  9. blobs             every blob that the ledger names is there and has its digest (`evidence`)
-10. openings          base = head, number, lr_position, room; the invited are members that accepted, a quorum with
-                      its sentence (`openings`)
+10. openings          base = head, number, lr_position, room; the invited are members that accepted and are neither
+                      drained nor revoked, a quorum with its sentence (`openings`)
 11. signed updates    signed under the roster's key of the site, and the verdict repeats them (`verdicts`)
 12. verdicts          admission's checks on the state as it was then give the same outcome, reason and norm;
-                      equivocation has two signed updates; bounds of absences can have passed (`verdicts`)
+                      equivocation has two signed updates; bounds of absences can have passed; nothing of a revoked site
+                      was taken (`verdicts`)
 13. ends              seals are all the admitted with the weights of their signed tokens, quorum with its sentence;
                       abandonments, pauses, rollbacks, completions follow from the leaves before (`ends`, `runs`)
 14. commits           every committed round, reverted ones too, computed again from the signed updates to the same

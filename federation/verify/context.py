@@ -22,12 +22,14 @@ class RunBook:
         admitted_at_us: per round when each admitting verdict was decided.
         models: every (commits in force, version per fragment) that ever was current.
         reverting: the first leaf that abandons a round for a rollback whose own leaf has not come yet, -1 for none.
+        ordered: leaf and round of an operator's order to end a round, whose end has not come yet.
     """
 
     manifest: Manifest | None = None
     admitted_at_us: dict[int, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
     models: set[tuple[int, tuple[int, ...]]] = field(default_factory=set)
     reverting: int = -1
+    ordered: tuple[int, int] | None = None
 
 
 @dataclass(kw_only=True)

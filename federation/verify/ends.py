@@ -45,7 +45,7 @@ def _check_list(at: At, run: Run, body: lv.RoundSealedV1, admitted: tuple[lv.Ver
 
 def _quorum(at: At, run: Run, found: Round) -> QuorumDecision:
     admitted = {verdict.site for verdict in found.admitted()}
-    return quorum(run.plan, admitted, (at.state.drained | run.declined()) - admitted)
+    return quorum(run.plan, admitted, (at.state.excluded | run.declined()) - admitted)
 
 
 def _check_patience(at: At, run: Run, found: Round) -> None:
@@ -66,7 +66,7 @@ def _check_patience(at: At, run: Run, found: Round) -> None:
 def _quorum_since(at: At, run: Run, found: Round) -> int:
     """Earliest time at which the admitted can have been a quorum."""
     times = sorted((time, site) for site, time in at.book(run.id).admitted_at_us[found.number].items())
-    excluded = at.state.drained | run.declined()
+    excluded = at.state.excluded | run.declined()
     for count, (time, _) in enumerate(times, start=1):
         admitted = {site for _, site in times[:count]}
         if quorum(run.plan, admitted, excluded - admitted).reached:
@@ -127,3 +127,20 @@ def check_rollbacks(audit: Audit, body: lv.Body | None) -> None:
             place = Place(leaf=book.reverting, run=run)
             audit.findings.differ(Check.ENDS, place, "abandonment for a rollback", "the rollback to follow", found)
             book.reverting = -1
+
+
+def check_orders(audit: Audit, body: lv.Body | None) -> None:
+    """An operator's order to end a round is followed by its end at once: the two leaves are written together.
+
+    Args:
+        body: the next leaf; None behind the last one.
+    """
+    for run, book in audit.books.items():
+        if book.ordered is None:
+            continue
+        (leaf, number), book.ordered = book.ordered, None
+        ended = isinstance(body, lv.RoundAbandonedV1) and (body.run, body.round) == (run, number)
+        if not ended or getattr(body, "reason", None) is not Reason.OPERATOR:
+            found = type(body).__name__ if body else "the end of the ledger"
+            place = Place(leaf=leaf, run=run, round=number)
+            audit.findings.differ(Check.ENDS, place, "order to end a round", "its end to follow", found)

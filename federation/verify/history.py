@@ -25,6 +25,7 @@ def check_history(audit: Audit, leaves: Iterable[tuple[int, bytes]], progress: P
             audit.findings.note(f"leaf {index}: the coordinator's clock went back by {newest_us - leaf.at_us} us")
         newest_us = max(newest_us, leaf.at_us)
         ends.check_rollbacks(audit, leaf.body)
+        ends.check_orders(audit, leaf.body)
         after = _applied(audit, index, leaf, state)
         if after is None:
             break
@@ -34,6 +35,7 @@ def check_history(audit: Audit, leaves: Iterable[tuple[int, bytes]], progress: P
         audit.findings.agree(Check.LEAVES)
         progress(index + 1)
     ends.check_rollbacks(audit, None)
+    ends.check_orders(audit, None)
     return state
 
 
@@ -82,6 +84,12 @@ def _dispatch(at: At, body: lv.Body) -> None:
             runs.check_created(at, body)
         case lv.SiteAnsweredV1():
             runs.check_answer(at, body)
+        case lv.SiteRevokedV1():
+            runs.check_revoked(at, body)
+        case lv.SiteReadmittedV1():
+            runs.check_readmitted(at, body)
+        case lv.InviteIssuedV1():
+            runs.check_invite(at, body)
         case lv.RunApprovedV1():
             runs.check_approved(at, body)
         case lv.RunPausedV1():
@@ -109,6 +117,8 @@ def _dispatch_round(at: At, body: lv.Body) -> None:
             openings.check_witnessed(at, body)
         case lv.RoundSealedV1():
             ends.check_sealed(at, body)
+        case lv.RoundAbandonOrderedV1():
+            at.book(body.run).ordered = (at.index, body.round)
         case lv.RoundAbandonedV1():
             ends.check_abandoned(at, body)
         case lv.RoundCommittedV1():
@@ -117,7 +127,7 @@ def _dispatch_round(at: At, body: lv.Body) -> None:
         case lv.StateRecordedV1():
             at.audit.recomputation.record(at.place(body.run, body.round), body)
         case _:
-            return  # commands, of which `check_command` has seen what there is to see
+            return  # commands of which `check_command` has seen what there is to see
 
 
 def _remember(audit: Audit, after: Federation, body: lv.Body) -> None:

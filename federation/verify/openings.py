@@ -57,20 +57,21 @@ def _check_invited(at: At, run: Run, body: lv.RoundOpenedV1) -> None:
     at.findings.compare(Check.OPENINGS, place, "invited sites", sorted(set(sites)), sites)
     for invitation in body.invitations:
         _check_invitation(at, run, body.round, invitation)
-    decision = quorum(run.plan, sites, at.state.drained | run.declined())
+    decision = quorum(run.plan, sites, at.state.excluded | run.declined())
     if not decision.reached:
         at.findings.differ(Check.OPENINGS, place, "quorum of the invited", "reached", decision.sentence)
     at.findings.compare(Check.OPENINGS, place, "sentence", decision.sentence, body.sentence)
 
 
 def _check_invitation(at: At, run: Run, number: int, invitation: lv.Invitation) -> None:
-    """Only a member of the roster that accepted and is not drained is invited, for exactly its window."""
+    """Invited is only a member of the roster that accepted, neither drained nor revoked, for exactly its window."""
     place, site = at.place(run.id, number), invitation.site
     answer = run.answers.get(site)
     problems = {
         "no member": not run.is_member(site),
         "not in the roster": site not in at.state.sites,
         "drained": site in at.state.drained,
+        "revoked": site in at.state.revoked,
         "without an acceptance": answer is None or not answer.accepted,
     }
     for problem, holds in problems.items():

@@ -21,6 +21,7 @@ The document (`--json`), version 1:
 from dataclasses import asdict
 from typing import Any, Final
 
+from federation.durations import count
 from federation.ids import short
 from federation.verify.report import TITLES, Check, Difference, Gap, Report, Verdict
 
@@ -72,10 +73,12 @@ def sentences(report: Report) -> list[str]:
 def lines(report: Report) -> list[str]:
     """One line per check, then differences, gaps and notes, then the verdict."""
     summary = report.summary
-    head = f"{report.directory}: {report.origin or 'ledger'} with {report.size} leaves, root {short(report.root_hash)}"
+    size = count(report.size, "leaf", "leaves")
+    head = f"{report.directory}: {report.origin or 'ledger'} with {size}, root {short(report.root_hash)}"
     counts = (
-        f"{summary['runs']} runs, {summary['committed']} committed rounds ({summary['reverted']} reverted),"
-        f" {summary['recomputed']} recomputed, {summary['blobs']} blobs of {summary['blob_bytes']} bytes"
+        f"{count(summary['runs'], 'run')}, {count(summary['committed'], 'committed round')}"
+        f" ({summary['reverted']} reverted), {summary['recomputed']} recomputed,"
+        f" {count(summary['blobs'], 'blob')} of {count(summary['blob_bytes'], 'byte')}"
     )
     found = [head, counts, *(_check_line(report, check) for check in Check)]
     found += _listed("difference", report.findings.differences, report.findings.num_failed())

@@ -11,11 +11,13 @@ from federation.limits import DEFAULT_LIMITS
 from federation.manifest import Manifest
 from federation.rounds import Run
 from federation.run_config import check_manifest
+from federation.signing import key_id
 from federation.verify.context import At
-from federation.verify.report import Check
+from federation.verify.report import Check, Place
 from federation.verify.updates import opened_evaluation
 
 MAX_ANSWERS_PER_SITE: Final = 16
+MAX_INVITE_SECONDS: Final = 30 * 24 * 3600
 _US: Final = 1_000_000
 
 
@@ -102,10 +104,44 @@ def check_answer(at: At, body: lv.SiteAnsweredV1) -> None:
     if not run.is_member(body.site):
         at.findings.differ(Check.RUNS, place, "answer", "one of a member", f"one of {body.site}")
     at.findings.compare(Check.RUNS, place, "manifest answered to", run.manifest_digest, body.manifest_digest)
+    _check_not_revoked(at, Check.RUNS, place, "answer", body.site)
     if run.num_answers.get(body.site, 0) >= MAX_ANSWERS_PER_SITE:
         found = f"more, of {body.site}"
         at.findings.differ(Check.RUNS, place, "answers", f"at most {MAX_ANSWERS_PER_SITE} of a site", found)
     at.settle(Check.RUNS, before)
+
+
+def _check_not_revoked(at: At, check: Check, place: Place, what: str, site: str) -> None:
+    """Nothing that a revoked site says is taken, until a roster gives it another key."""
+    if site in at.state.revoked:
+        at.findings.differ(check, place, what, "one of a site that is not revoked", f"one of {site}")
+
+
+def check_revoked(at: At, body: lv.SiteRevokedV1) -> None:
+    """A site of the roster, by the update key that the roster in force gives it."""
+    _check_site_key(at, body.site, body.key_digest, "revocation")
+
+
+def check_readmitted(at: At, body: lv.SiteReadmittedV1) -> None:
+    """By the roster in force, with the update key that it gives the site (the fold knows that it is another one)."""
+    found, version = body.roster_version, at.state.roster_version
+    at.findings.compare(Check.ROSTERS, at.place(), "roster version of the readmission", version, found)
+    _check_site_key(at, body.site, body.key_digest, "readmission")
+
+
+def _check_site_key(at: At, site: str, found: str, what: str) -> None:
+    public = at.audit.rosters.update_public(at.state.roster_version, site)
+    expected = key_id(public) if public else "a site of the roster in force"
+    if at.findings.compare(Check.ROSTERS, at.place(), f"{what} of {site}: key", expected, found):
+        at.findings.agree(Check.ROSTERS)
+
+
+def check_invite(at: At, body: lv.InviteIssuedV1) -> None:
+    """An invite ends in time. Who is invited is the operators' business; who belongs is the roster's."""
+    valid_us = body.expires_at_us - at.at_us
+    if not 0 < valid_us <= MAX_INVITE_SECONDS * _US:
+        expected, found = f"0 to {MAX_INVITE_SECONDS} s", f"{valid_us / _US:.0f} s"
+        at.findings.differ(Check.COMMANDS, at.place(), f"validity of the invite of {body.party}", expected, found)
 
 
 def check_approved(at: At, body: lv.RunApprovedV1) -> None:
@@ -174,6 +210,7 @@ def check_evaluation(at: At, body: lv.EvaluationRecordedV1) -> None:
     key = (body.site, body.request, body.num_commits, body.versions)
     if any(key == (e.site, e.request, e.num_commits, e.versions) for e in run.evaluations):
         at.findings.differ(Check.EVALUATIONS, place, f"evaluation by {body.site}", "one of each model", "another one")
+    _check_not_revoked(at, Check.EVALUATIONS, place, "evaluation", body.site)
     _check_model(at, run, body)
     if at.evidence.require(body.evidence_digest, place, f"signed evaluation of {body.site}"):
         _check_signed_evaluation(at, body)

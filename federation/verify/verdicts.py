@@ -35,6 +35,10 @@ def check_verdict(at: At, body: lv.VerdictV1) -> None:
     if not run.is_member(body.site):
         at.findings.differ(Check.VERDICTS, place, "verdict", "one on a member", f"one on {body.site}")
         return
+    if body.site in at.state.revoked or body.reason is Reason.REVOKED:
+        _check_revoked(at, run, found, body)
+        at.settle(Check.VERDICTS, before)
+        return
     if body.outcome in (Outcome.MISSED, Outcome.DECLINED):
         _check_absence(at, run, found, body)
         at.settle(Check.VERDICTS, before)
@@ -127,6 +131,18 @@ def _compare(at: At, decision: _Decision, body: lv.VerdictV1) -> None:
     if not at.findings.compare(Check.VERDICTS, place, what, expected, f"{body.outcome.value} ({body.reason.value})"):
         return
     at.findings.compare(Check.VERDICTS, place, f"norm of the update of {body.site}", norm, body.norm)
+
+
+def _check_revoked(at: At, run: Run, found: Round | None, body: lv.VerdictV1) -> None:
+    """Of a revoked site nothing is taken: the one verdict left ends what it had not answered when it was revoked."""
+    place, what = at.place(body.run, body.round), f"verdict on {body.site}"
+    expected = "revoked" if body.site in at.state.revoked else "not revoked"
+    decided = (body.outcome, body.reason)
+    if body.site not in at.state.revoked or decided != (Outcome.REJECTED, Reason.REVOKED):
+        words = f"{body.outcome.value} ({body.reason.value})"
+        at.findings.differ(Check.VERDICTS, place, what, f"one that fits a site that is {expected}", words)
+        return
+    _check_absence(at, run, found, body)
 
 
 def _check_absence(at: At, run: Run, found: Round | None, body: lv.VerdictV1) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 import click
 
 from federation.durable.real import RealFileSystem
+from federation.durations import count
 from federation.errors import UsageError
 from federation.ids import short
 from site_agent import answers
+from site_agent.cli.courier import courier_facts, courier_lines
 from site_agent.cli.setup import AS_JSON, SITE_DIR, echo
 from site_agent.site_config import load_site_config
 from site_agent.views import RunView, SiteView, read_view
@@ -80,9 +82,10 @@ def run_ended(site_dir: Path, run_id: str, number: int, as_json: bool) -> None:
 @click.argument("site_dir", type=SITE_DIR)
 @AS_JSON
 def status(site_dir: Path, as_json: bool) -> None:
-    """Shows what the agent of SITE_DIR saw and did last."""
-    view = _view(site_dir)
-    echo(dataclasses.asdict(view), "\n".join(_status_lines(view)), as_json)
+    """Shows what the agent of SITE_DIR saw and did last, its courier and its certificate."""
+    view, fs = _view(site_dir), RealFileSystem(site_dir)
+    lines = [*_status_lines(view), *(f"  {line}" for line in courier_lines(fs, time.time()))]
+    echo({**dataclasses.asdict(view), "courier": courier_facts(fs)}, "\n".join(lines), as_json)
 
 
 def _fs(site_dir: Path) -> RealFileSystem:
@@ -99,13 +102,13 @@ def _view(site_dir: Path) -> SiteView:
 
 def _status_lines(view: SiteView) -> list[str]:
     heard = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(view.heard_at_us / 1e6)) if view.heard_at_us else "never"
-    lines = [f"site {view.site}: {view.ledger_size} leaves, coordinator last heard {heard}"]
+    lines = [f"site {view.site}: {count(view.ledger_size, 'leaf', 'leaves')}, coordinator last heard {heard}"]
     if view.fault:
         lines.append(f"  LEDGER CANNOT BE FOLLOWED: {view.fault}")
     if view.silent and not view.fault:
         lines.append("  the coordinator is silent: nothing new starts")
     if view.blobs_wanted:
-        lines.append(f"  waits for {view.blobs_wanted} blobs")
+        lines.append(f"  waits for {count(view.blobs_wanted, 'blob')}")
     if view.waits_for_witnesses:
         lines.append("  waits for other sites' cosignatures")
     return lines + [f"  {_line(item)}" for item in view.runs]

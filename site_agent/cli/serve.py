@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`site-agent serve` and `site-agent tick`: run the agent of a directory, until told to stop or once."""
 
-import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -14,14 +13,21 @@ import click
 from federation import log
 from federation.directory_lock import DirectoryLock, this_process
 from federation.durable.real import RealFileSystem
+from federation.errors import FederationError
+from federation.stopping import StopOnSignals
 from site_agent import layout
 from site_agent.cli.setup import SITE_DIR
+from site_agent.courier.choice import CourierKind, read_choice
+from site_agent.courier.switch import CourierSwitch
 from site_agent.driver import Agent
 from site_agent.setup import open_agent
 from site_agent.site_config import SiteConfig
 
 MAX_TICKS: Final = 64
 """Passes of one `tick`: each one does what the one before made possible."""
+
+SYNC_SECONDS: Final = 600.0
+"""Of one `tick`, for each of its two exchanges; what does not fit waits for the next one."""
 
 TAKE_OVER = click.option(
     "--take-over", is_flag=True, help="The agent that holds this directory certainly runs no more (its host is gone)."
@@ -36,16 +42,27 @@ VERBOSE = click.option("--verbose", is_flag=True, help="Log more.")
 @VERBOSE
 def serve(site_dir: Path, poll_seconds: float | None, take_over: bool, verbose: bool) -> None:
     """Serves the site of SITE_DIR; SIGTERM or Ctrl-C stops the agent, never its jobs."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop, arrived = StopOnSignals(), threading.Event()
     with _opened(site_dir, take_over, verbose) as (agent, config, lock):
         click.echo(f"site {config.site}: ledger copy has {agent.copy.size} leaves, epoch {agent.state.epoch}")
         pause = poll_seconds if poll_seconds is not None else config.agent.poll_seconds
-        while not stop.is_set():
-            lock.check()
-            if not agent.tick(time.time()):
-                stop.wait(pause)
+        with closing(CourierSwitch(RealFileSystem(site_dir), config, arrived)) as courier:
+            while not stop.requested:
+                lock.check()
+                arrived.clear()
+                if not _pass(agent, courier):
+                    stop.rest(pause, arrived)
+
+
+def _pass(agent: Agent, courier: CourierSwitch) -> bool:
+    """One look at everything; returns whether anything happened."""
+    now = time.time()
+    courier.follow()
+    courier.take_rosters(agent.rosters, int(now * 1_000_000))
+    busy = agent.tick(now)
+    if busy:
+        courier.posted()
+    return busy
 
 
 @click.command()
@@ -54,10 +71,25 @@ def serve(site_dir: Path, poll_seconds: float | None, take_over: bool, verbose: 
 @VERBOSE
 def tick(site_dir: Path, take_over: bool, verbose: bool) -> None:
     """Does what there is to do for the site of SITE_DIR, once: for cron, where nothing may run for long."""
-    with _opened(site_dir, take_over, verbose) as (agent, _, _):
+    with _opened(site_dir, take_over, verbose) as (agent, config, _):
+        fs = RealFileSystem(site_dir)
+        _sync(fs, config)
         for _ in range(MAX_TICKS):
             if not agent.tick(time.time()):
                 break
+        _sync(fs, config)
+
+
+def _sync(fs: RealFileSystem, config: SiteConfig) -> None:
+    """Over gRPC, if the site chose it. A coordinator that is away is no failure: work here goes on, files wait."""
+    if read_choice(fs) is not CourierKind.GRPC:
+        return
+    from site_agent.courier import grpc
+
+    try:
+        grpc.sync(fs, config, SYNC_SECONDS)
+    except FederationError as error:
+        click.echo(f"courier: {error.diagnostics()}", err=True)
 
 
 @contextmanager

@@ -4,20 +4,43 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
 from federation.durable.real import RealFileSystem
 from federation.errors import ConfigError
 from federation.ids import check_slug, slug_from
-from federation.roster import TrustedRosters
 from site_agent import layout
-from site_agent.identity import load_identity
+from site_agent.identity import LISTING_ADVICE, Listing, listing, load_identity
 from site_agent.setup import NewSite, init_site, install_roster
-from site_agent.site_config import load_site_config
+from site_agent.site_config import SITE_FILE, load_site_config
 
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
-SITE_DIR = click.Path(exists=True, file_okay=False, path_type=Path)
+EXISTING_DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+class SiteDirectory(click.Path):
+    """A directory that `site-agent init` made; anything else is refused before a command writes there."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(value)
+        require_site(path)
+        return path
+
+
+def require_site(path: Path) -> None:
+    """Raises ConfigError if nobody made a site in that directory."""
+    fs = RealFileSystem(path)
+    if not fs.exists(SITE_FILE):
+        found = "no such file in it" if path.is_dir() else "no such directory"
+        raise ConfigError(
+            f"{fs.root}: expected a site's directory, with a {SITE_FILE}, found {found}",
+            advice="Name the directory that `site-agent init` made.",
+        )
+
+
+SITE_DIR = SiteDirectory(file_okay=False, path_type=Path)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -91,17 +114,15 @@ def roster_install(site_dir: Path, document: Path, root: str, as_json: bool) -> 
     load_identity(fs, config.site)
     first = not fs.exists(layout.ROOT_FILE)
     rosters = install_roster(fs, document.read_bytes(), root, time.time_ns() // 1000)
-    facts = {"version": rosters.current.version, "root": rosters.fingerprint, "listed": _lists(rosters, config.site)}
+    found = listing(fs, config.site, rosters.current)
+    listed = found is Listing.MEMBER
+    facts = {"version": rosters.current.version, "root": rosters.fingerprint, "listed": listed}
     text = f"Roster version {rosters.current.version} is installed; consortium root {rosters.fingerprint}."
     if first and not root:
         text += "\nCompare this fingerprint with the one that the consortium gave you over another channel."
-    if not facts["listed"]:
-        text += f"\nIt does not name site {config.site} yet: hand the site's request to the consortium root."
+    if not listed:
+        text += f"\n{LISTING_ADVICE[found]}"
     echo(facts, text, as_json)
-
-
-def _lists(rosters: TrustedRosters, site: str) -> bool:
-    return any(entry.site == site for entry in rosters.current.sites)
 
 
 def echo(facts: object, text: str, as_json: bool) -> None:

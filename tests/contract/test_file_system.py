@@ -45,7 +45,15 @@ def test_an_empty_file_is_a_file(fs: SequencedFileSystem) -> None:
 
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/", "./a", "a\0b"])
 def test_a_path_out_of_the_root_is_refused(fs: SequencedFileSystem, path: str) -> None:
-    for operation in (fs.read, fs.size, fs.remove, fs.mkdir, fs.remove_tree, fs.appender):
+    for operation in (
+        fs.read,
+        fs.size,
+        fs.remove,
+        fs.mkdir,
+        fs.remove_tree,
+        fs.appender,
+        lambda p: fs.random_writer(p, 1),
+    ):
         with pytest.raises(ValueError, match="path: expected"):
             operation(path)
     with pytest.raises(ValueError, match="path: expected"):
@@ -161,6 +169,45 @@ def test_truncate_cuts_and_appending_goes_on(fs: SequencedFileSystem) -> None:
     assert fs.read("log") == b"0123ab"
     with pytest.raises(ValueError, match="length from 0 to 6"):
         fs.truncate("log", 7)
+
+
+def test_random_writer_fills_a_file_in_any_order(fs: SequencedFileSystem) -> None:
+    writer = fs.random_writer("d/f", 10)
+    assert fs.read("d/f") == bytes(10)
+    for offset, data in ((7, b"hij"), (0, bytearray(b"ab")), (3, memoryview(b"d"))):
+        writer.write_at(offset, data)
+    writer.sync()
+    writer.close()
+    writer.close()
+    assert fs.read("d/f") == b"ab\0d\0\0\0hij"
+    again = fs.random_writer("d/f", 10)
+    again.write_at(1, b"BC")
+    again.close()
+    assert fs.read("d/f") == b"aBCd\0\0\0hij"
+    assert all_names(fs) == ["d/f"]
+
+
+def test_random_writer_keeps_the_length(fs: SequencedFileSystem) -> None:
+    writer = fs.random_writer("f", 4)
+    for offset, data in ((3, b"xy"), (-1, b"x"), (5, b"")):
+        with pytest.raises(ValueError, match="f: expected to stay in 0 to 4"):
+            writer.write_at(offset, data)
+    writer.write_at(0, b"abcd")
+    writer.write_at(4, b"")
+    writer.close()
+    fs.random_writer("f", 6).close()
+    assert fs.read("f") == b"abcd\0\0"
+    fs.random_writer("f", 2).close()
+    assert fs.read("f") == b"ab"
+    with pytest.raises(ValueError, match="length from 0"):
+        fs.random_writer("f", -1)
+
+
+def test_random_writer_takes_no_space_before_it_is_written(tmp_path: Path) -> None:
+    fs = RealFileSystem(tmp_path)
+    fs.random_writer("sparse", 1 << 40).close()
+    assert fs.size("sparse") == 1 << 40
+    assert (tmp_path / "sparse").stat().st_blocks < 1000
 
 
 def test_link_is_a_second_name_and_an_existing_target_stays(fs: SequencedFileSystem) -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The README's walkthrough by hand: the same command lines, in one empty directory, with what each of them says.
 
-Site alpha is served, site beta ticks from cron, both ask a person about every run. One-shot commands run in this
+Site alpha is served and enrols itself over the network, site beta ticks from cron and has none; both ask a person about
+every run. One-shot commands run in this
 process through their entry points, which saves a second of imports for each; whatever runs longer is a process.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 
 import click
 import pytest
-from services import Service, command_line, end_jobs_below, environment, tail, wait_for
+from services import Service, command_line, end_jobs_below, environment, free_port, tail, wait_for
 
 from coordinator.cli.main import cli as coordinator_cli
 from federation.chunks import fragment_digest
@@ -26,12 +27,14 @@ from site_agent.cli.main import cli as site_agent_cli
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
+
 PROGRAMS: dict[str, click.Command] = {
     "federation": federation_cli,
     "coordinator": coordinator_cli,
     "site-agent": site_agent_cli,
 }
 NUM_ROUNDS = 4
+PORT = free_port()
 RUN_TOML = f"""
 [run]
 id = "first"
@@ -155,6 +158,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 def test_the_walkthrough_of_the_readme(desk: Desk) -> None:
     fingerprint = set_up(desk)
     serve(desk)
+    enrol_alpha(desk, fingerprint)
+    serve_the_sites(desk)
     create_and_approve(desk)
     accept_at_the_sites(desk)
     train_pause_and_roll_back(desk)
@@ -173,21 +178,19 @@ def set_up(desk: Desk) -> str:
         write_corpus(desk.base / "texts" / site, languages, 30_000)
     fingerprint = str(desk.json("federation consortium init root")["root"])
     desk.type("federation consortium init root", code=2)
-    desk.type("coordinator init coord --request coordinator.req")
+    desk.type(f"coordinator init coord --request coordinator.req --listen 127.0.0.1:{PORT}")
     desk.type("coordinator init coord --request coordinator.req", code=2)
     desk.type("coordinator operator init olga --request operator.req")
     desk.type("site-agent init alpha --request alpha.req --data texts/alpha --languages de,fr")
     assert desk.json("site-agent init beta --request beta.req --data texts/beta --languages et,fi")["site"] == "beta"
     desk.type("site-agent init alpha --request alpha.req --data texts/alpha --languages de,fr", code=2)
     assert "no roster is installed" in desk.type("site-agent tick alpha", code=2)
-    requests = " ".join(sorted(path.name for path in desk.base.glob("*.req")))
-    signed = desk.json(f"federation consortium sign root {requests} --out roster")
+    signed = desk.json("federation consortium sign root coordinator.req operator.req beta.req --out roster")
     assert (signed["version"], signed["complete"], signed["root"]) == (1, True, fingerprint)
     assert fingerprint in desk.type("coordinator roster install coord roster")
     assert "expected" in desk.type(f"site-agent roster install alpha roster --root {'0' * 64}", code=1)
-    for site in ("alpha", "beta"):
-        installed = desk.json(f"site-agent roster install {site} roster --root {fingerprint}")
-        assert installed == {"version": 1, "root": fingerprint, "listed": True}
+    installed = desk.json(f"site-agent roster install beta roster --root {fingerprint}")
+    assert installed == {"version": 1, "root": fingerprint, "listed": True}
     (desk.base / "run.toml").write_text(RUN_TOML)
     made = desk.json("federation init-model run.toml --out model")
     assert set(made["files"]) == {"model.json", "theta0.safetensors"}
@@ -195,14 +198,50 @@ def set_up(desk: Desk) -> str:
 
 
 def serve(desk: Desk) -> None:
-    """Every party in a terminal of its own, beta in cron's table."""
+    """The coordinator in a terminal of its own."""
     answer = desk.type("coordinator run list --as olga --wait 0.1", code=1)
     assert "coordinator serve" in answer, "the advice names what is missing"
     desk.leave_running("coordinator serve coord", "coordinator")
-    desk.leave_running("site-agent serve alpha", "alpha")
-    desk.leave_running("site-agent carrier alpha beta coord", "carrier")
-    desk.tick_from_now_on()
     assert desk.json("coordinator run list --as olga")["runs"] == []
+
+
+def enrol_alpha(desk: Desk, fingerprint: str) -> None:
+    """An invite, a certificate, and membership through the next roster version."""
+    invited = desk.json("coordinator site invite alpha --out alpha.invite --as olga")
+    assert (invited["id"], invited["root"]) == ("alpha", fingerprint)
+    assert (desk.base / "alpha.invite").stat().st_mode & 0o077 == 0, "an invite is a secret"
+    refused = desk.type(f"site-agent enroll alpha --invite alpha.invite --root {'0' * 64}", code=1)
+    assert fingerprint in refused
+    assert not (desk.base / "alpha/rosters").exists(), "nothing of it is kept"
+    enrolled = desk.json(f"site-agent enroll alpha --invite alpha.invite --root {fingerprint}")
+    assert (enrolled["site"], enrolled["member"]) == ("alpha", False)
+    assert desk.json("site-agent courier set alpha grpc")["courier"] == "grpc"
+    assert desk.json("coordinator site requests --out requests --as olga")["files"] == ["requests/alpha.req"]
+    signed = desk.json("federation consortium sign root requests/alpha.req --out roster2")
+    assert (signed["version"], signed["complete"]) == (2, True)
+    desk.type("coordinator roster install coord roster2")
+    desk.wait(lambda: sites(desk) == ["alpha", "beta"], "the new roster in force")
+    assert desk.json(f"site-agent roster install beta roster2 --root {fingerprint}")["version"] == 2
+
+
+def sites(desk: Desk) -> list[str]:
+    """Members that the coordinator lists."""
+    return [site["site"] for site in desk.json("coordinator site list --as olga")["sites"]]
+
+
+def serve_the_sites(desk: Desk) -> None:
+    """Alpha in a terminal of its own, beta in cron's table, with a carrier."""
+    desk.leave_running("site-agent serve alpha", "alpha")
+    desk.leave_running("site-agent carrier beta coord", "carrier")
+    desk.tick_from_now_on()
+    checks = desk.wait(lambda: healthy(desk), "alpha's doctor is content")
+    assert {"courier", "clock", "disk", "golden vectors", "certificate"} <= checks
+
+
+def healthy(desk: Desk) -> set[str]:
+    """Names of alpha's checks, once all are well."""
+    document = desk.json("site-agent doctor alpha")
+    return {check["check"] for check in document["checks"]} if document["ok"] else set()
 
 
 def create_and_approve(desk: Desk) -> None:
@@ -326,7 +365,10 @@ def refuse_and_abort_another_run(desk: Desk) -> None:
     assert desk.json("site-agent run refuse alpha second") == {"run": "second", "accepted": False}
     declined = {"alpha": {"accepted": False, "reason": "policy"}}
     desk.wait(lambda: show(desk, "second")["answers"] == declined, "the refusal")
-    desk.type("coordinator run abort second --as olga")
+    refused = desk.type("coordinator run abort second --as olga --confirm first", code=2)
+    assert "ends for good after 0 of" in refused
+    assert "expected second, found first; nothing was ordered" in refused
+    desk.type("coordinator run abort second --as olga --confirm second")
     desk.type("coordinator run resume second --as olga", code=2)
     assert json.loads(desk.type("coordinator run watch second --as olga --json"))["state"] == "aborted"
     assert "ABORTED" in desk.type("coordinator run watch second --as olga")

@@ -40,6 +40,7 @@ from federation.verify.present import lines
 MAX_STEPS = 20_000
 _built: dict[int, "Bench"] = {}
 Edit = Callable[[list[Leaf]], list[Leaf]]
+Script = Callable[[World], None]
 
 
 @cache
@@ -127,17 +128,28 @@ class Bench:
 
 
 def build(base: Path, num_fragments: int, codec: str = "int4") -> Bench:
-    """Runs a federation of three sites and leaves its directory on a real disk."""
+    """Runs a federation of three sites, with faults and a rollback, and leaves its directory on a real disk."""
+
+    def begin(world: World) -> None:
+        _disturb(world)
+        until(world, lambda run: run.num_commits() >= 2 and all(v[-1].number for v in run.versions))
+
+    def go_on(world: World) -> None:
+        world.command(CommandKind.RUN_ROLLBACK, number=0)
+        until(world, lambda run: run.reverted_at >= 0)
+
+    setting = Setting(num_sites=3, num_fragments=num_fragments, num_rounds=4, codec=codec, patient=False)
+    return build_with(base, World(seed=3, setting=setting), begin, go_on)
+
+
+def build_with(base: Path, world: World, begin: Script, go_on: Script) -> Bench:
+    """The directory after `begin` (the older one), `go_on`, and the completion of the run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(simulator.world, "roster_document", roster_document)
-        setting = Setting(num_sites=3, num_fragments=num_fragments, num_rounds=4, codec=codec, patient=False)
-        world = World(seed=3, setting=setting)
-        _disturb(world)
-        _until(world, lambda run: run.num_commits() >= 2 and all(v[-1].number for v in run.versions))
+        begin(world)
         older = _directory(world, base / "older")
-        world.command(CommandKind.RUN_ROLLBACK, number=0)
-        _until(world, lambda run: run.reverted_at >= 0)
-        _until(world, lambda run: run.state is RunState.COMPLETED)
+        go_on(world)
+        until(world, lambda run: run.state is RunState.COMPLETED)
         for _ in range(600):  # the last cosignatures and evaluations
             world.step()
         directory = _directory(world, base / "directory")
@@ -146,7 +158,8 @@ def build(base: Path, num_fragments: int, codec: str = "int4") -> Bench:
     return Bench(directory=directory, older=older, root=root, checkpoints=kept, keys=world.keys)
 
 
-def _until(world: World, holds: Callable[[Run], bool]) -> None:
+def until(world: World, holds: Callable[[Run], bool]) -> None:
+    """Steps until something holds of the run; a run that paused is resumed."""
     for _ in range(MAX_STEPS):
         run = world.state_of_run()
         if run is not None and holds(run):
@@ -164,7 +177,7 @@ def _resuming(world: World) -> bool:
 
 def _disturb(world: World) -> None:
     """One site signs a second payload, another one that breaks the codec's format."""
-    _until(world, lambda run: any(_half_full(found) for found in run.rounds.values()))
+    until(world, lambda run: any(_half_full(found) for found in run.rounds.values()))
     run = world.state_of_run()
     assert run is not None
     found = next(found for found in run.rounds.values() if _half_full(found))

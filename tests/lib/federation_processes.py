@@ -14,20 +14,19 @@ from types import TracebackType
 from typing import Any, Self
 
 import forked_job
-from services import Service, command_line, end_jobs_below, environment, wait_for
+from services import Service, command_line, end_jobs_below, environment, free_port, run_command, wait_for
 
 from coordinator.cli.create import create_run
-from coordinator.home import COORDINATOR_KEY, LEDGER, LEDGER_KEY, ROOT_FILE, load_rosters, roster_path
-from coordinator.operator_client import OPERATOR_ID, OPERATOR_KEY, OperatorClient, connect, new_id
+from coordinator.home import LEDGER, ROOT_FILE, load_rosters, roster_path
+from coordinator.identities import make_coordinator, make_operator
+from coordinator.operator_client import OperatorClient, connect, new_id
 from coordinator.startup import check_blobs
-from federation import signing
 from federation.blobs.store import BlobStore
 from federation.cli.init_model import init_settings
 from federation.consortium import init_root, sign_roster
 from federation.corpus import write_corpus
 from federation.durable.real import RealFileSystem
 from federation.errors import DeadlineExceededError
-from federation.key_requests import coordinator_request, operator_request
 from federation.ledger.log import Ledger
 from federation.messages import Command, CommandKind, Query, QueryKind
 from federation.rounds import Federation, Run, fold
@@ -140,6 +139,7 @@ class ProcessFederation:
         trainer: module of the sites' training jobs.
         coordinator_failpoints, agent_failpoints, job_failpoints: what processes are killed at, in this order; agents'
             and jobs' per site.
+        couriers: "grpc" for the sites that go over the network; the carrier carries the others.
     """
 
     base: Path
@@ -149,6 +149,7 @@ class ProcessFederation:
     coordinator_failpoints: Sequence[str] = ()
     agent_failpoints: Mapping[str, Sequence[str]] = field(default_factory=dict)
     job_failpoints: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    couriers: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str = ""
     services: dict[str, Service] = field(default_factory=dict)
 
@@ -167,28 +168,34 @@ class ProcessFederation:
         """Keys, roster, text, theta_0: all files that are there before the first process."""
         root = init_root(self.base / "root", CONSORTIUM)
         self.fingerprint = root.fingerprint
-        requests = [self._make_coordinator(), self._make_operator(), *map(self._make_site, SITES)]
+        requests = [
+            make_coordinator(RealFileSystem(self.coordinator), time.time(), listen=self._listen()),
+            make_operator(RealFileSystem(self.base / OPERATOR), OPERATOR),
+            *map(self._make_site, SITES),
+        ]
         document = sign_roster(self.base / "root", requests, now=time.time()).document
         fs = RealFileSystem(self.coordinator)
         fs.write(roster_path(1), document)
         fs.write(ROOT_FILE, self.fingerprint.encode())
         for site in SITES:
             install_roster(RealFileSystem(self.site(site)), document, self.fingerprint, time.time_ns() // 1000)
+        for site, request in zip(SITES, requests[2:], strict=True):
+            if self.couriers.get(site) == "grpc":
+                self._enrol(site, request)
         (self.base / forked_job.SERVER_FILE).write_text(str(self.server.path))
         self._make_model()
         return self
 
-    def _make_coordinator(self) -> bytes:
-        fs, messages, ledger = RealFileSystem(self.coordinator), signing.generate_key(), signing.generate_key()
-        signing.save_private_key(fs, COORDINATOR_KEY, messages)
-        signing.save_private_key(fs, LEDGER_KEY, ledger)
-        return coordinator_request(envelopes=messages, ledger=ledger)
+    def _listen(self) -> str:
+        return f"127.0.0.1:{free_port()}" if self.couriers else ""
 
-    def _make_operator(self) -> bytes:
-        fs, key = RealFileSystem(self.base / OPERATOR), signing.generate_key()
-        signing.save_private_key(fs, OPERATOR_KEY, key)
-        fs.write(OPERATOR_ID, OPERATOR.encode())
-        return operator_request(OPERATOR, key)
+    def _enrol(self, site: str, request: bytes) -> None:
+        """Through files, before anybody is served."""
+        asked, reply = self.base / f"{site}.req", self.base / f"{site}.reply"
+        asked.write_bytes(request)
+        run_command("coordinator", "site", "certify", self.coordinator, asked, "--out", reply)
+        run_command("site-agent", "enroll", self.site(site), "--reply", reply)
+        run_command("site-agent", "courier", "set", self.site(site), "grpc")
 
     def _make_site(self, site: str) -> bytes:
         directory, language = self.site(site), SITES[site]
@@ -228,10 +235,19 @@ class ProcessFederation:
             of_jobs = ",".join(f"{name}=kill" for name in self.job_failpoints.get(site, ()))
             extra = {"FEDERATION_JOB_FAILPOINTS": of_jobs} if of_jobs else {}
             self._service(site, serve, self.agent_failpoints.get(site, ()), extra)
-        sites = [self.site(site) for site in SITES]
-        carrier = command_line("site-agent", "carrier", *sites, self.coordinator, "--poll-seconds", "0.03")
-        self._service("carrier", carrier, ())
+        self._carry([site for site in SITES if self.couriers.get(site) != "grpc"], "carrier")
         return self
+
+    def _carry(self, sites: Sequence[str], name: str) -> None:
+        if sites:
+            directories = [self.site(site) for site in sites]
+            carrier = command_line("site-agent", "carrier", *directories, self.coordinator, "--poll-seconds", "0.03")
+            self._service(name, carrier, ())
+
+    def change_to_the_spool(self, site: str) -> None:
+        """As an operator does it while everything runs."""
+        run_command("site-agent", "courier", "set", self.site(site), "spool")
+        self._carry([site], f"carrier of {site}")
 
     def _service(
         self, name: str, argv: Sequence[str], failpoints: Sequence[str], extra: Mapping[str, str] | None = None

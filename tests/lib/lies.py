@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from audit_bench import blob_of, changed, index_of, is_verdict, put_blob
 from safetensors.numpy import load, save
+from simulator.settings import consortium
 
 from federation import dsse, signing, wire
 from federation import leaves as lv
@@ -147,6 +148,53 @@ def drained_before(leaves: list[Leaf], copy: Path) -> tuple[list[Leaf], int]:
     body = lv.SiteDrainedV1(site="site-a", operator="olga", command="drain-1")
     drain = replace(leaves[index], body=body)
     return [*leaves[:index], drain, *leaves[index:]], index + 1
+
+
+def revocation_of(site: str, key: str = "") -> lv.SiteRevokedV1:
+    """A revocation by an operator, of the key that the roster gives the site unless another one is given."""
+    key = key or signing.key_id(consortium(3).public(f"site/{site}/update"))
+    return lv.SiteRevokedV1(site=site, key_digest=key, operator="olga", command="revoke-1")
+
+
+def revoked_before(kind: type, nth: int = 0, **values: object) -> Lie:
+    """Something about a site that an operator had revoked: the first that is invited, or the one that it is about."""
+
+    def lie(leaves: list[Leaf], copy: Path) -> tuple[list[Leaf], int]:
+        index = index_of(leaves, kind, nth, **values)
+        body = leaves[index].body
+        site = getattr(body, "site", "") or body.invitations[0].site
+        revoked = replace(leaves[index], body=revocation_of(site))
+        return [*leaves[:index], revoked, *leaves[index:]], index + 1
+
+    return lie
+
+
+def readmitted(version: int, key: str) -> Lie:
+    """A revoked site that comes back."""
+
+    def lie(leaves: list[Leaf], copy: Path) -> tuple[list[Leaf], int]:
+        last = leaves[-1]
+        body = lv.SiteReadmittedV1(site="site-a", key_digest=key, roster_version=version)
+        return [*leaves, replace(last, body=revocation_of("site-a")), replace(last, body=body)], len(leaves) + 1
+
+    return lie
+
+
+def ordered(leaf: Leaf) -> lv.Body:
+    """An operator's order to end a round, which then goes on."""
+    return lv.RoundAbandonOrderedV1(run="run-1", round=leaf.body.round, operator="olga", command="end-1")
+
+
+def invited_for(days: int) -> Callable[[Leaf], lv.Body]:
+    """An invite that is good for so many days."""
+    return lambda leaf: lv.InviteIssuedV1(
+        kind=lv.PartyKind.SITE,
+        party="site-d",
+        token_digest="ab" * 32,
+        expires_at_us=leaf.at_us + days * 24 * 3600 * 1_000_000,
+        operator="olga",
+        command="invite-1",
+    )
 
 
 def paused(reason: Reason) -> Callable[[Leaf], lv.Body]:

@@ -3,6 +3,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -43,6 +44,12 @@ def run_command(program: str, *arguments: str | Path, code: int = 0, **more: str
     assert done.returncode == code, f"expected exit code {code}, found {done.returncode}: {said}"
     assert "Traceback" not in done.stderr, said
     return done.stdout if code == 0 else done.stdout + done.stderr
+
+
+def free_port() -> int:
+    """A port of loopback that nobody uses now, for a server that must keep it over restarts."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def memory_of(pid: int) -> int:

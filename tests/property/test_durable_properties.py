@@ -61,6 +61,18 @@ class AgainstDictionary(RuleBasedStateMachine):
         appender.close()
         self.model[path] += b"".join(pieces)
 
+    @rule(num_bytes=st.integers(0, 9), writes=st.lists(st.tuples(st.integers(0, 9), DATA), max_size=3))
+    def write_anywhere(self, num_bytes: int, writes: list[tuple[int, bytes]]) -> None:
+        content = bytearray(self.model.get("log/random", b"")[:num_bytes].ljust(num_bytes, b"\0"))
+        writer = self.fs.random_writer("log/random", num_bytes)
+        for offset, data in writes:
+            if offset + len(data) <= num_bytes:
+                writer.write_at(offset, data)
+                content[offset : offset + len(data)] = data
+        writer.sync()
+        writer.close()
+        self.model["log/random"] = bytes(content)
+
     @rule(path=LOGS, length=st.integers(0, 20))
     def truncate(self, path: str, length: int) -> None:
         if length <= len(self.model.get(path, b"")) and path in self.model:

@@ -110,14 +110,20 @@ class World:
         self.command(CommandKind.RUN_START)
 
     def command(
-        self, kind: CommandKind, number: int = 0, manifest_digest: str = "", blobs: tuple[str, ...] = ()
-    ) -> None:
-        """An operator posts a command."""
+        self,
+        kind: CommandKind,
+        number: int = 0,
+        manifest_digest: str = "",
+        blobs: tuple[str, ...] = (),
+        subject: str = RUN,
+    ) -> str:
+        """An operator posts a command; returns its id."""
         identifier = f"{kind.value}-{self.operator.last_sequence}"
         body = Command(
-            id=identifier, kind=kind, subject=RUN, number=number, manifest_digest=manifest_digest, blobs=blobs
+            id=identifier, kind=kind, subject=subject, number=number, manifest_digest=manifest_digest, blobs=blobs
         )
         self.operator.post(body, blobs=blobs)
+        return identifier
 
     def _operate(self) -> None:
         self.news = bool(carry(self.operator_fs, "mailbox/coordinator", self.fs, OPERATOR_BOX)) or self.news

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from federation import log
+from federation.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +71,8 @@ def test_security_log_rotates_and_keeps_out_of_stderr(tmp_path: Path) -> None:
     assert all(path.stat().st_size <= 2000 for path in tmp_path.iterdir())
     assert "rejected 199" in (tmp_path / "security.log").read_text()
     assert stream.getvalue() == ""
+
+
+def test_an_error_and_its_advice_are_one_line() -> None:
+    assert log.in_one_line(ConfigError("a: wrong\nb: wrong", advice="Mend both.")) == "a: wrong; b: wrong. Mend both."
+    assert log.in_one_line(ConfigError("a: wrong")) == "a: wrong"

@@ -16,6 +16,7 @@ from federation.merkle import (
     blob_digest,
     leaf_hash,
     node_hash,
+    root_of,
     verify_consistency,
     verify_inclusion,
 )
@@ -230,6 +231,12 @@ def test_frontier_is_the_tree_in_less_memory(tree: Tree) -> None:
     for size in range(MAX_SIZE):
         assert (frontier.size, frontier.root()) == (size, tree.root(size))
         frontier.append(tree.leaf(size))
+
+
+def test_the_root_of_leaf_hashes_is_the_trees(tree: Tree) -> None:
+    leaves = [tree.leaf(index) for index in range(tree.size)]
+    for size in range(tree.size + 1):
+        assert root_of(leaves[:size]) == tree.root(size)
 
 
 @pytest.mark.parametrize("num_bytes", [0, 1, 3, 4, 5, 8, 11, 12, 13, 40])

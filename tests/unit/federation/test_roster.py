@@ -5,8 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from federation import dsse, signing
+from federation.certificates import der, site_subject, spki
 from federation.errors import RosterError, UnknownSiteError
 from federation.roster import (
     CoordinatorEntry,
@@ -236,6 +239,17 @@ def test_fingerprint_has_a_fixed_value() -> None:
     assert root_fingerprint(roster) == "409d6343b20a6ca8fbc54abd6feb821def7264fa441bc3615d9257b4be82a156"
 
 
+COMPRESSED = bytes.fromhex("3039301306072a8648ce3d020106082a8648ce3d030107032200") + (
+    MemoryConsortium()
+    .tls_key("coordinator")
+    .public_key()
+    .public_bytes(serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint)
+)
+"""A TLS key in another encoding: two spellings of one key would be two keys."""
+
+LEAF = der(MemoryConsortium().certificate(site_subject("eu", "lumi"), "site/lumi", NOW / 1e6))
+
+
 def _with_coordinator(roster: Roster, **changes: object) -> Roster:
     assert roster.coordinator is not None
     return replace(roster, coordinator=replace(roster.coordinator, **changes))
@@ -274,6 +288,22 @@ RULES: dict[str, Callable[[Roster], Roster]] = {
     ),
     "root-key-is-coordinators": lambda roster: _with_coordinator(roster, public=roster.root_keys[0].public),
     "tls-short": lambda roster: _with_coordinator(roster, tls_public=b"x"),
+    "tls-other-curve": lambda roster: _with_coordinator(
+        roster, tls_public=spki(ec.derive_private_key(7, ec.SECP384R1()))
+    ),
+    "tls-trailing-byte": lambda roster: _with_coordinator(
+        roster, tls_public=roster.coordinator.tls_public + b"\0" if roster.coordinator else b""
+    ),
+    "tls-compressed": lambda roster: _with_coordinator(roster, tls_public=COMPRESSED),
+    "tls-key-of-another": lambda roster: _with_coordinator(roster, tls_public=roster.sites[0].tls_public),
+    "operators-tls-key-of-a-site": lambda roster: replace(
+        roster, operators=(replace(roster.operators[0], tls_public=roster.sites[0].tls_public),)
+    ),
+    "issuer-junk": lambda roster: replace(roster, tls_issuer=b"junk"),
+    "issuer-no-authority": lambda roster: replace(roster, tls_issuer=LEAF),
+    "issuers-key-is-a-sites": lambda roster: replace(
+        roster, sites=(replace(roster.sites[0], tls_public=MemoryConsortium().tls_public("TLS issuer")),)
+    ),
     "no-update-key": lambda roster: replace(roster, sites=(replace(roster.sites[0], update_public=b""),)),
     "no-role": lambda roster: replace(roster, operators=(replace(roster.operators[0], roles=()),)),
     "role-twice": lambda roster: replace(
@@ -292,6 +322,17 @@ def test_rules_of_a_roster(eu: MemoryConsortium, name: str) -> None:
     check_roster(roster)
     with pytest.raises(RosterError):
         check_roster(RULES[name](roster))
+
+
+def test_rosters_of_release_0_1_stay_valid(eu: MemoryConsortium) -> None:
+    """Its sites had raw Ed25519 keys there, which nothing used; nobody else had any."""
+    roster = eu.roster(1, NOW)
+    old = tuple(replace(site, tls_public=eu.public(f"tls/{site.site}")) for site in roster.sites)
+    operators = tuple(replace(operator, tls_public=b"") for operator in roster.operators)
+    check_roster(replace(_with_coordinator(roster, tls_public=b""), sites=old, operators=operators, tls_issuer=b""))
+    twice = (replace(old[0], tls_public=old[1].tls_public), old[1])
+    with pytest.raises(RosterError, match="a key of its own"):
+        check_roster(replace(roster, sites=twice, tls_issuer=b""))
 
 
 def test_a_tls_identity_may_be_missing(eu: MemoryConsortium) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from federation import signing
+from federation.certificates import der
 from federation.errors import ConfigError
 from federation.key_requests import coordinator_request, open_request, operator_request, site_request
 from federation.roster import Role, RootKey, check_roster
@@ -36,7 +37,10 @@ def test_changed_keys_replace_and_are_said_so() -> None:
 
 def test_the_same_keys_again_change_nothing() -> None:
     again = site_request(
-        "lumi", update=EU.key("site/lumi/update"), witness=EU.key("site/lumi/witness"), tls=EU.key("site/lumi/tls")
+        "lumi",
+        update=EU.key("site/lumi/update"),
+        witness=EU.key("site/lumi/witness"),
+        tls_public=EU.tls_public("site/lumi"),
     )
     merged = merge(ROSTER, [open_request(again)])
     assert merged == ROSTER
@@ -44,8 +48,42 @@ def test_the_same_keys_again_change_nothing() -> None:
 
 
 def test_a_change_of_roles_alone() -> None:
-    request = open_request(operator_request("alice", EU.key("operator/alice"), (Role.AUDITOR,)))
+    key, tls = EU.key("operator/alice"), EU.tls_public("operator/alice")
+    request = open_request(operator_request("alice", key, (Role.AUDITOR,), tls_public=tls))
     assert describe(ROSTER, merge(ROSTER, [request]))[0] == "operator alice: roles changed (auditor)"
+
+
+def test_a_change_of_the_tls_key_alone() -> None:
+    keys = {"update": EU.key("site/lumi/update"), "witness": EU.key("site/lumi/witness")}
+    without = merge(ROSTER, [open_request(site_request("lumi", **keys))])
+    other = merge(ROSTER, [open_request(site_request("lumi", **keys, tls_public=EU.tls_public("spare")))])
+    assert describe(without, other)[0] == "site lumi: TLS key added"
+    assert describe(ROSTER, other)[0] == "site lumi: TLS key REPLACED"
+    check_roster(other)
+    request = operator_request("alice", EU.key("operator/alice"), (Role.VIEWER,), tls_public=EU.tls_public("spare"))
+    merged = merge(ROSTER, [open_request(request)])
+    assert merged.operators[0].tls_public == EU.tls_public("spare")
+    assert describe(ROSTER, merged)[0] == "operator alice: TLS key REPLACED, roles changed (viewer)"
+
+
+def test_the_coordinators_request_brings_the_tls_issuer() -> None:
+    keys = {"envelopes": EU.key("coordinator"), "ledger": EU.key("ledger")}
+    tls, issuer = EU.tls_public("coordinator"), der(EU.issuer().certificate)
+    other = der(MemoryConsortium(seed="other").issuer().certificate)
+    same = open_request(coordinator_request(**keys, tls_public=tls, tls_issuer=issuer))
+    assert merge(ROSTER, [same]) == ROSTER
+    replaced = merge(ROSTER, [open_request(coordinator_request(**keys, tls_public=tls, tls_issuer=other))])
+    assert replaced.tls_issuer == other
+    assert describe(ROSTER, replaced)[0].startswith("TLS issuer: REPLACED")
+    without = merge(ROSTER, [open_request(coordinator_request(**keys))])
+    assert without.tls_issuer == b""
+    assert describe(ROSTER, without)[:2] == (
+        "coordinator: keys REPLACED",
+        "TLS issuer: removed; channel certificates are not accepted any more",
+    )
+    assert describe(without, merge(without, [same]))[1].startswith("TLS issuer: added, certificate with SHA-256 ")
+    for roster in (replaced, without):
+        check_roster(roster)
 
 
 def test_another_ledger_is_shouted() -> None:
@@ -89,7 +127,8 @@ def test_a_change_of_root_is_said() -> None:
 def test_first_roster_lists_everybody() -> None:
     lines = describe(None, ROSTER)
     assert lines[0] == "coordinator: added, ledger eu/ledger"
-    assert len(lines) == 5
+    assert len(lines) == 6
+    assert lines[-2].startswith("TLS issuer: added")
 
 
 def test_days() -> None:

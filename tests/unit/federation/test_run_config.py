@@ -13,7 +13,6 @@ from federation.leaves import Bounds
 from federation.manifest import Alias, FragmentTable, Manifest, TableEntry
 from federation.run_config import (
     ADVICE,
-    RunConfig,
     availability_sentence,
     build_manifest,
     check_manifest,
@@ -253,22 +252,6 @@ def test_availability_says_how_many_silent_agents_stop_the_run() -> None:
         "its use 2 witnesses (0 may be missing)."
     )
     assert "goes on with 0" in availability_sentence(replace(plan, quorum_sites=1))
-
-
-def test_every_key_of_the_file_is_documented() -> None:
-    page = (ROOT / "docs/run-toml.md").read_text()
-    for name, field in RunConfig.model_fields.items():
-        section = field.annotation if name != "sites" else field.annotation.__args__[0]  # type: ignore[union-attr]
-        heading = page.index(f"## `[[{name}]]`" if name == "sites" else f"## `[{name}]`")
-        part = page[heading : page.find("\n## ", heading)]
-        for key in section.model_fields:  # type: ignore[union-attr]
-            assert f"| `{key}` |" in part, f"{name}.{key}"
-
-
-def test_the_documented_example_is_read() -> None:
-    page = (ROOT / "docs/run-toml.md").read_text()
-    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
-    parse_run_config(example)
 
 
 def test_all_bounds_of_a_plan_can_be_stated() -> None:

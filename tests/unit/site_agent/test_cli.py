@@ -2,6 +2,8 @@
 """The `site-agent` command, without a coordinator: setting up, refusing mistakes, answering runs."""
 
 import json
+import logging
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ from one_site import RUN
 from federation.durable.real import RealFileSystem
 from federation.errors import ConfigError, DirectoryBusyError, FederationError, UsageError
 from federation.key_requests import open_request
+from federation.mailbox.layout import message_name
 from federation.roster_document import KeyUse
 from federation.testing.rosters import MemoryConsortium
 from site_agent import answers, layout
+from site_agent.cli.carrier import Route
 from site_agent.cli.main import cli
 from site_agent.json_records import read_record, write_record
 from site_agent.observations import HumanAnswer
@@ -107,7 +111,59 @@ def test_init_never_overwrites(site: Path) -> None:
 
 
 def test_serving_without_a_roster_says_what_to_do(site: Path) -> None:
-    assert "roster install" in fails(ConfigError, "tick", site)
+    words = fails(ConfigError, "tick", site)
+    assert "roster install" in words
+    assert "enroll" in words
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["serve"],
+        ["tick"],
+        ["status"],
+        ["enroll"],
+        ["doctor"],
+        ["courier", "show"],
+        ["run", "list"],
+        ["roster", "install"],
+    ],
+)
+@pytest.mark.parametrize("name", ["empty", "missing"])
+def test_a_directory_that_is_no_sites(tmp_path: Path, command: list[str], name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    more = [__file__] if command[0] == "roster" else []
+    words = fails(ConfigError, *command, tmp_path / name, *more)
+    assert words.startswith(f"{tmp_path / name}: expected a site's directory")
+    assert "site-agent init" in words
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_roster_with_other_keys_of_this_site(site: Path) -> None:
+    consortium = MemoryConsortium(name="test", sites=("alpha", "beta"))
+    document = site.parent / "roster"
+    document.write_bytes(consortium.document(consortium.roster(now_us=NOW_US)))
+    result = run("roster", "install", site, document)
+    assert "with other keys" in result.output
+    assert "site-agent enroll SITE_DIR --request FILE" in result.output
+    assert json.loads(run("roster", "install", site, document, "--json").output)["listed"] is False
+
+
+def test_the_spool_courier_says_what_is_to_be_carried(site: Path) -> None:
+    box = f"{site}/spool/mailbox/coordinator"
+    text = run("courier", "set", site, "spool").output
+    assert f"Somebody has to carry {box}/out to COORDINATOR_DIR/mailbox/alpha/in" in text
+    assert f"site-agent carrier {site} COORDINATOR_DIR" in text
+    assert "never heard" in run("courier", "show", site).output
+    show(site)
+    RealFileSystem(site).write(f"spool/mailbox/coordinator/out/{message_name(1, b'x')}", b"x")
+    RealFileSystem(site).write("spool/mailbox/coordinator/out/ack", b"x")
+    text = run("courier", "show", site).output
+    assert f"somebody carries {box}" in text
+    assert "1 message in its out/ not acknowledged yet" in text
+    assert re.search(r"coordinator last heard \d+ (seconds?|minutes) ago", text)
+    facts = json.loads(run("courier", "show", site, "--json").output)
+    assert (facts["mailbox"], facts["messages_waiting"], facts["heard_at_us"]) == (box, 1, NOW_US)
 
 
 def test_a_roster_with_another_root_is_refused(site: Path) -> None:
@@ -180,5 +236,42 @@ def test_retry_and_ended_keep_the_answer(site: Path) -> None:
 
 def test_the_carrier_needs_two_directories(site: Path) -> None:
     assert "COORDINATOR_DIR" in fails(ConfigError, "carrier", site, "--once")
-    (site.parent / "coordinator").mkdir()
+    fs = RealFileSystem(site.parent / "coordinator")
+    fs.mkdir("keys")
+    fs.write("keys/coordinator.pem", b"")
     assert json.loads(run("carrier", site, site.parent / "coordinator", "--once", "--json").output) == {"files": 0}
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [("site.toml", "a site's"), ("keys/operator.pem", "an operator's"), ("notes.txt", "another one")],
+)
+@pytest.mark.parametrize("more", [["--once"], []])
+def test_the_carrier_refuses_what_is_no_coordinators(site: Path, file: str, words: str, more: list[str]) -> None:
+    olga = RealFileSystem(site.parent / "olga")
+    olga.write(file, b"")
+    assert f"{olga.root}: expected the coordinator's directory, found {words}" in fails(
+        ConfigError, "carrier", site, olga.root, *more
+    )
+    assert not olga.exists("mailbox")
+    assert "expected a site's directory" in fails(ConfigError, "carrier", olga.root, site, site, "--once") or (
+        file == "site.toml"
+    )
+
+
+def test_the_carrier_logs_what_it_brings_first_and_what_fails(site: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    there = RealFileSystem(site.parent / "coordinator")
+    route = Route(site, "alpha", there.root)
+    assert [route.carry_or_log() for _ in range(2)] == [0, 0]
+    there.write("keys/coordinator.pem", b"")
+    assert route.carry_or_log() == 0
+    for number in (1, 2):
+        data = b"%d" % number
+        RealFileSystem(site).write(f"spool/mailbox/coordinator/out/{message_name(number, data)}", data)
+        assert route.carry_or_log() == 1
+    said = [(record.levelname, record.getMessage().split(":")[1].strip()) for record in caplog.records]
+    assert said == [
+        ("WARNING", "nothing could be carried, it is tried again"),
+        ("INFO", "carried 1 file; this goes on"),
+    ]

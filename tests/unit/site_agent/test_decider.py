@@ -213,6 +213,7 @@ def test_a_delivered_update_forgives_the_failures_before_it() -> None:
         ([lv.RunPausedV1(run=RUN, operator="o", command="p", reason=Reason.OPERATOR, sentence="")], "run-paused"),
         ([lv.RunAbortedV1(run=RUN, operator="o", command="p")], "run-aborted"),
         ([lv.SiteDrainedV1(site=SITE, operator="o", command="p")], "site-drained"),
+        ([lv.SiteRevokedV1(site=SITE, key_digest="k", operator="o", command="p")], "site-revoked"),
     ],
 )
 def test_jobs_are_stopped(leaves, reason) -> None:

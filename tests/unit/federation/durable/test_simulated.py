@@ -542,3 +542,31 @@ def test_changes_without_any_sync_are_written_back_in_the_end() -> None:
         fs.write_unsynced(f"{number:05}", b"")
     assert len(fs._simulated.directories[""].pending) <= 1024
     assert {f"{number:05}" for number in range(1900)} <= set(fs.crash().list(""))
+
+
+def test_overwrites_without_a_sync_are_lost_kept_or_torn_each_by_itself() -> None:
+    def prepare(fs: SimulatedFileSystem) -> None:
+        writer = fs.random_writer("f", 8)
+        writer.write_at(0, b"aaaa")
+        writer.sync()
+        writer.write_at(0, b"bb")
+        writer.write_at(4, b"cc")
+
+    found = set(outcomes_after_crash(prepare, lambda fs: (fs.read_range("f", 0, 4), fs.read_range("f", 4, 4))))
+    assert set(outcomes_after_crash(prepare, lambda fs: fs.read_range("f", 0, 4))) == {b"aaaa", b"baaa", b"bbaa"}
+    seconds = set(outcomes_after_crash(prepare, lambda fs: fs.read_range("f", 4, 4)))
+    assert seconds == {b"\0\0\0\0", b"c\0\0\0", b"cc\0\0"}
+    assert {(b"aaaa", b"cc\0\0"), (b"bbaa", b"\0\0\0\0")} <= found
+
+
+def test_a_random_writer_is_durable_when_it_is_open_and_when_it_is_synced() -> None:
+    def prepare(fs: SimulatedFileSystem) -> None:
+        fs.random_writer("d/f", 4)
+
+    def write(fs: SimulatedFileSystem) -> None:
+        writer = fs.random_writer("d/f", 4)
+        writer.write_at(1, b"xy")
+        writer.sync()
+
+    assert set(outcomes_after_crash(prepare, lambda fs: fs.read("d/f"))) == {bytes(4)}
+    assert set(outcomes_after_crash(write, lambda fs: fs.read("d/f"))) == {b"\0xy\0"}

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps the chosen courier running beside a serving agent, and changes over when the operator chooses anew."""
+
+import logging
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from federation.durable.real import RealFileSystem
+from federation.errors import FederationError
+from federation.log import in_one_line
+from federation.roster import TrustedRosters
+from federation.rpc import credentials
+from federation.rpc.status import CourierStatus
+from site_agent import layout
+from site_agent.courier import spool
+from site_agent.courier.choice import CourierKind, read_choice, write_status
+from site_agent.site_config import SiteConfig
+
+if TYPE_CHECKING:
+    from federation.rpc.thread import CourierThread
+
+LOG: Final = logging.getLogger("site_agent")
+STATUS_SECONDS: Final = 5.0
+"""Between two writes of a status in which only numbers changed."""
+
+RESTART_SECONDS: Final = 5.0
+"""Between two attempts to start a courier that cannot even begin: keys or configuration are missing."""
+
+
+class CourierSwitch:
+    """The courier of one serving agent. All public methods are the agent's thread's."""
+
+    def __init__(self, fs: RealFileSystem, config: SiteConfig, arrived: threading.Event) -> None:
+        """
+        Args:
+            arrived: set when there is something to receive, so that the agent looks at once.
+        """
+        self._fs, self._config, self._arrived = fs, config, arrived
+        self._thread: CourierThread | None = None
+        self._chosen: tuple[CourierKind, str] | None = None
+        self._retry_at = 0.0
+        self._status = self._told = spool.status(time.time_ns() // 1000)
+        self._told_at = -STATUS_SECONDS
+        self._writing = threading.Lock()
+
+    def follow(self) -> None:
+        """Starts, stops or restarts the courier if the operator chose anew since the last call. Never raises."""
+        chosen = (self._read_choice(), credentials.read_text(self._fs, credentials.ENDPOINT))
+        dials = chosen[0] is CourierKind.GRPC
+        due = self._thread is None and dials and time.monotonic() >= self._retry_at
+        if chosen != self._chosen or due:
+            if chosen != self._chosen:
+                LOG.info("courier: %s", " to ".join(filter(None, chosen)) if dials else chosen[0].value)
+            self._stop_thread()
+            self._chosen = chosen
+            self._start()
+        self._tell()
+
+    def posted(self) -> None:
+        """The agent did something: there may be something to send."""
+        if self._thread is not None:
+            self._thread.wake()
+
+    def take_rosters(self, rosters: TrustedRosters, now_us: int) -> None:
+        """Roster versions that the courier brought while the agent runs."""
+        while self._fs.exists(layout.roster_path(rosters.current.version + 1)):
+            version = rosters.current.version + 1
+            try:
+                rosters.update(self._fs.read(layout.roster_path(version)), now_us)
+            except FederationError as error:
+                LOG.warning("roster version %d: %s", version, error)
+                return
+            LOG.info("roster version %d is in force", version)
+
+    def close(self) -> None:
+        """Ends the courier; what it received is durable."""
+        self._stop_thread()
+        self._status = replace(self._status, connected=False)
+        self._tell(at_once=True)
+
+    def _read_choice(self) -> CourierKind:
+        try:
+            return read_choice(self._fs)
+        except FederationError as error:
+            LOG.warning("courier: %s", error)
+            return self._chosen[0] if self._chosen else CourierKind.SPOOL
+
+    def _start(self) -> None:
+        now_us = time.time_ns() // 1000
+        self._status = spool.status(now_us)
+        if self._chosen is None or self._chosen[0] is CourierKind.SPOOL:
+            return
+        try:
+            from site_agent.courier import grpc
+
+            self._thread = grpc.start(self._fs, self._config, self._arrived, self._write)
+        except FederationError as error:
+            self._retry_at = time.monotonic() + RESTART_SECONDS
+            LOG.warning("courier: %s", in_one_line(error))
+            self._status = CourierStatus(
+                courier=CourierKind.GRPC.value, since_us=now_us, failures=1, sentence=str(error), advice=error.advice
+            )
+
+    def _stop_thread(self) -> None:
+        if self._thread is not None:
+            self._thread.stop()
+            self._status = self._thread.current_status()
+            self._thread = None
+
+    def _tell(self, *, at_once: bool = False) -> None:
+        """Writes the status where commands find it: at once when words change, seldom when only numbers do.
+
+        A pass of the agent can be long, so the courier's thread writes it by itself when the connection changes.
+        """
+        status = self._thread.current_status() if self._thread is not None else self._status
+        if status == self._told:
+            return
+        changed = (status.courier, status.connected, status.sentence, status.endpoint)
+        told = (self._told.courier, self._told.connected, self._told.sentence, self._told.endpoint)
+        if at_once or changed != told or time.monotonic() - self._told_at >= STATUS_SECONDS:
+            self._write()
+
+    def _write(self, changed: CourierStatus | None = None) -> None:
+        """From either thread; `changed` is what the courier's thread has to say, else it is asked under the lock."""
+        with self._writing:
+            status = changed or (self._thread.current_status() if self._thread is not None else self._status)
+            try:
+                write_status(self._fs, status)
+            except FederationError as error:
+                LOG.warning("courier: %s", error)
+                return
+            self._told, self._told_at = status, time.monotonic()

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The backlog of pieces: each carried once, blobs in their order, calls as long as the link is good for."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from federation.rpc.transfers import MAX_PIECES_PER_CALL, QUICK_SECONDS, Backlog, Span
+
+
+def span(digest: str, first: int, last: int) -> Span:
+    return Span(digest=digest, num_bytes=0, first=first, last=last)
+
+
+def taken(backlog: Backlog) -> Span:
+    return asyncio.run(backlog.take())
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcd"), st.integers(1, 300), min_size=1),
+    st.lists(st.sampled_from(["quick", "slow", "again"]), max_size=60),
+)
+def test_every_piece_is_carried_exactly_once(sizes: dict[str, int], fates: list[str]) -> None:
+    backlog, carried = Backlog(), {digest: list[int]() for digest in sizes}
+    for digest, size in sizes.items():
+        backlog.add([span(digest, 0, size - 1)])
+    fate = iter(fates)
+    ended = []
+    while backlog.waiting:
+        found = taken(backlog)
+        assert 1 <= found.last - found.first + 1 <= MAX_PIECES_PER_CALL
+        match next(fate, "quick"):
+            case "again":
+                backlog.again(found)
+            case word:
+                carried[found.digest] += range(found.first, found.last + 1)
+                if backlog.done(found, 0.0 if word == "quick" else 100 * QUICK_SECONDS):
+                    ended.append(found.digest)
+    assert {digest: sorted(pieces) for digest, pieces in carried.items()} == {
+        digest: list(range(size)) for digest, size in sizes.items()
+    }
+    assert sorted(ended) == sorted(sizes)
+    assert backlog.idle
+    assert not any(digest in backlog for digest in sizes)
+
+
+def test_a_blob_waits_for_those_of_earlier_messages() -> None:
+    """Else a later one could take up the room without which the earlier one never arrives."""
+    backlog = Backlog()
+    backlog.add([span("first", 0, 2)])
+    backlog.add([span("second", 0, 0)])
+    backlog.again(taken(backlog))
+    assert [taken(backlog).digest for _ in range(4)] == ["first", "first", "first", "second"]
+
+
+@pytest.mark.parametrize(("seconds", "pieces"), [(QUICK_SECONDS - 1, 2), (2 * QUICK_SECONDS, 1)])
+def test_calls_grow_while_they_are_quick(seconds: float, pieces: int) -> None:
+    backlog = Backlog()
+    backlog.add([span("a", 0, 1000)])
+    backlog.done(taken(backlog), seconds)
+    found = taken(backlog)
+    assert found.last - found.first + 1 == pieces
+
+
+def test_calls_shrink_when_they_are_slow() -> None:
+    backlog = Backlog()
+    backlog.add([span("a", 0, 10_000)])
+    for _ in range(10):
+        backlog.done(taken(backlog), 0.0)
+    assert backlog.num_pieces == MAX_PIECES_PER_CALL
+    backlog.done(taken(backlog), 4 * QUICK_SECONDS)
+    assert backlog.num_pieces == MAX_PIECES_PER_CALL // 2
+    backlog.again(taken(backlog))
+    assert backlog.num_pieces == MAX_PIECES_PER_CALL // 8
+
+
+def test_who_takes_waits_for_work() -> None:
+    async def wait() -> Span:
+        backlog = Backlog()
+        asyncio.get_running_loop().call_soon(backlog.add, [span("a", 0, 0)])
+        return await asyncio.wait_for(backlog.take(), 10)
+
+    assert asyncio.run(wait()).digest == "a"
