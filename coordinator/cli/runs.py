@@ -4,7 +4,8 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -231,6 +232,33 @@ for _command in (
     run.add_command(_command)
 
 
+def order_if_confirmed(
+    connect_again: Callable[[], AbstractContextManager[OperatorClient]],
+    query: Query,
+    consequences: str,
+    wanted: Command,
+    typed: str | None,
+    wait_seconds: float,
+) -> dict[str, Any]:
+    """Shows what a command leads to and, once its subject's name was typed, gives it. Returns what to print as JSON.
+
+    The operator's directory is free while a person thinks.
+
+    Args:
+        query, consequences: what to ask for, and the key of its answer that holds the sentences.
+        typed: the name from the command line; None asks for it.
+
+    Raises:
+        UsageError: another name; nothing was ordered.
+    """
+    with connect_again() as client:
+        shown = client.query(query, wait_seconds)
+    confirm(wanted.subject, shown[consequences], typed)
+    with connect_again() as client:
+        reply = client.command(wanted, wait_seconds)
+    return {"command": wanted.id, "subject": wanted.subject, "leaf": reply.leaf_index, "sentence": reply.sentence}
+
+
 @run.command("abort")
 @click.argument("run_id", metavar="NAME")
 @confirm_option
@@ -246,13 +274,11 @@ def abort(
     as_json: bool,
 ) -> None:
     """Ends a run for good; open rounds are abandoned. Shows what follows from it and wants the run's name."""
-    with connected(operator_dir, coordinator_dir) as client:
-        shown = client.query(Query(id=new_id(), kind=QueryKind.RUN, subject=run_id), wait_seconds)
-    confirm(run_id, shown["abort"], typed)
-    with connected(operator_dir, coordinator_dir) as client:
-        wanted = Command(id=command_id or new_id(), kind=CommandKind.RUN_ABORT, subject=run_id)
-        reply = client.command(wanted, wait_seconds)
-    document = {"command": wanted.id, "subject": run_id, "leaf": reply.leaf_index, "sentence": reply.sentence}
+    query = Query(id=new_id(), kind=QueryKind.RUN, subject=run_id)
+    wanted = Command(id=command_id or new_id(), kind=CommandKind.RUN_ABORT, subject=run_id)
+    document = order_if_confirmed(
+        partial(connected, operator_dir, coordinator_dir), query, "abort", wanted, typed, wait_seconds
+    )
     answer(document, as_json, f"{run_id}: aborted.")
 
 

@@ -5,6 +5,7 @@ import base64
 import json
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from coordinator.cli.certify import certify
-from coordinator.cli.confirm import confirm, confirm_option
+from coordinator.cli.confirm import confirm_option
 from coordinator.cli.invites import site_invite
-from coordinator.cli.runs import answer, connected, operator_options, steering
+from coordinator.cli.runs import answer, connected, operator_options, order_if_confirmed, steering
 from coordinator.operator_client import new_id
 from federation.durable.real import RealFileSystem
 from federation.durations import count, in_words
@@ -103,13 +104,11 @@ def revoke(
     as_json: bool,
 ) -> None:
     """Takes nothing more from a site, at once and until it has other keys. Shows what follows; wants its name."""
-    with connected(operator_dir, coordinator_dir) as client:
-        shown = client.query(Query(id=new_id(), kind=QueryKind.SITES, subject=name), wait_seconds)
-    confirm(name, shown["consequences"], typed)
-    with connected(operator_dir, coordinator_dir) as client:
-        wanted = Command(id=command_id or new_id(), kind=CommandKind.SITE_REVOKE, subject=name)
-        reply = client.command(wanted, wait_seconds)
-    document = {"command": wanted.id, "subject": name, "leaf": reply.leaf_index, "sentence": reply.sentence}
+    query = Query(id=new_id(), kind=QueryKind.SITES, subject=name)
+    wanted = Command(id=command_id or new_id(), kind=CommandKind.SITE_REVOKE, subject=name)
+    document = order_if_confirmed(
+        partial(connected, operator_dir, coordinator_dir), query, "consequences", wanted, typed, wait_seconds
+    )
     answer(document, as_json, f"{name}: revoked.")
 
 
