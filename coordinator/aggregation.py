@@ -5,26 +5,62 @@ Every step can be repeated after a crash and gives the same bits; nothing here d
 version that is missing or is not what the ledger says is rebuilt from the signed updates.
 """
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from threading import Event
+from typing import Final
 
 from coordinator.inputs import RoundAggregated, StateDigested
-from federation.aggregate import CommitResult, commit_round, first_digests, initial_state, is_intact
+from federation.aggregate import (
+    CommitResult,
+    commit_round,
+    first_digests,
+    initial_state,
+    state_digests,
+)
 from federation.blobs.store import BlobStore
-from federation.errors import CorruptObjectError, ObjectNotFoundError
-from federation.initial_model import read_fragments
+from federation.errors import CorruptObjectError, FederationError, ObjectNotFoundError
 from federation.manifest import NUMERICS_VERSION, Manifest
-from federation.rebuild import commit_chain, rebuild
+from federation.rebuild import commit_chain, make_intact, rebuild
 from federation.rounds import Run
 from federation.state.api import StateDigests, StateStore
+from federation.state.background import Background
+from federation.tensor_file import open_theta
+
+LOG: Final = logging.getLogger("coordinator")
+SMALL_ELEMENTS: Final = 2**22
+"""Fragments up to this size have all their digests computed with the commit: that takes a few milliseconds."""
+_GRACE_SECONDS: Final = 0.02
+
+
+@dataclass(kw_only=True)
+class _Recorded:
+    """Digests of m and r of a committed version, which may be in the making; None: they have to be computed again."""
+
+    done: Event = field(default_factory=Event)
+    digests: StateDigests | None = None
 
 
 @dataclass(kw_only=True)
 class Aggregation:
-    """Computes commits; remembers the digests of m and r until they are recorded."""
+    """Computes commits; remembers the digests of m and r until they are recorded.
+
+    Attributes:
+        num_threads: of a commit; the bits are the same for any number.
+        in_background: digest m and r of large fragments on a thread of their own, so that nobody waits for them.
+        on_recorded: called on that thread when `record` has something new to say.
+    """
 
     blobs: BlobStore
     states: StateStore
-    _results: dict[tuple[str, int], CommitResult] = field(default_factory=dict)
+    num_threads: int = 1
+    in_background: bool = False
+    on_recorded: Callable[[], None] = lambda: None
+    _recorded: dict[tuple[str, int], _Recorded] = field(default_factory=dict)
+    _made_here: set[tuple[str, int, int]] = field(default_factory=set)
+    _background: Background = field(default_factory=lambda: Background("digest-state"))
 
     def aggregate(self, run: Run, manifest: Manifest, number: int) -> RoundAggregated:
         """The commit of a sealed round; its blob and new state version are durable when this returns.
@@ -32,8 +68,15 @@ class Aggregation:
         Raises:
             CorruptObjectError, ObjectNotFoundError: evidence is damaged; nothing was committed.
         """
-        result = self._commit(run, manifest, number)
-        self._results[(run.id, number)] = result
+        found = run.rounds[number]
+        later = self.in_background and manifest.fragments[found.fragment].num_elements > SMALL_ELEMENTS
+        result = self._commit(run, manifest, number, digest_state=not later)
+        recorded = self._recorded[run.id, number] = _Recorded()
+        if later:
+            self._background.submit(partial(self._digest, recorded, (run.id, found.fragment, number + 1)))
+        else:
+            recorded.digests = result.state_digests
+            recorded.done.set()
         return RoundAggregated(
             run=run.id,
             round=number,
@@ -45,15 +88,24 @@ class Aggregation:
             numerics_version=NUMERICS_VERSION,
         )
 
-    def record(self, run: Run, manifest: Manifest, number: int, fragment: int) -> StateDigested:
-        """Digests of m and r of a committed version; computed again where a restart has forgotten them."""
-        result = self._results.pop((run.id, number), None) or self._commit(run, manifest, number)
+    def record(self, run: Run, manifest: Manifest, number: int, fragment: int) -> StateDigested | None:
+        """Digests of m and r of a committed version, computed again where a restart has forgotten them.
+
+        None: they are being computed; `on_recorded` says when to ask again.
+        """
+        recorded = self._recorded.get((run.id, number))
+        if recorded is not None and not recorded.done.wait(_GRACE_SECONDS):
+            return None
+        digests = recorded.digests if recorded is not None else None
+        if digests is None:
+            digests = self._commit(run, manifest, number, digest_state=True).state_digests
+        self._recorded.pop((run.id, number), None)
         return StateDigested(
             run=run.id,
             round=number,
             fragment=fragment,
-            momentum_digest=result.momentum_digest,
-            residual_digest=result.residual_digest,
+            momentum_digest=digests.momentum,
+            residual_digest=digests.residual,
         )
 
     def ensure(self, run: Run, manifest: Manifest, fragment: int, version: int) -> int:
@@ -65,30 +117,48 @@ class Aggregation:
         """
         zero = first_digests(manifest, fragment)
         num_elements = manifest.fragments[fragment].num_elements
-        if not is_intact(self.states, run.id, fragment, 0, num_elements, zero):
-            initial_state(self.states, run.id, manifest, read_fragments(self.blobs, manifest))
+        if not make_intact(self.states, run.id, fragment, 0, num_elements, zero, self.num_threads):
+            initial_state(self.states, run.id, manifest, open_theta(self.blobs, manifest))
         chain = [record for record in commit_chain(run, fragment) if record.version <= version]
-        return rebuild(self.states, self.blobs, run.id, manifest, fragment, chain) if chain else 0
+        if not chain:
+            return 0
+        return rebuild(self.states, self.blobs, run.id, manifest, fragment, chain, self.num_threads)
 
     def prune(self, run: Run) -> None:
         """Drops versions that are neither the first, current, the one before nor under way; the ledger rebuilds any."""
         for fragment, chain in enumerate(run.versions):
-            keep = {0} | {version.number for version in chain[-2:]} | {number + 1 for number in run.open_rounds}
-            for number in self.states.versions(run.id, fragment):
-                if number not in keep:
-                    self.states.delete(run.id, fragment, number)
+            current = {version.number for version in chain[-2:]} | {number + 1 for number in run.open_rounds}
+            self.states.prune(run.id, fragment, current=current, in_force=[version.number for version in chain])
+            self._made_here -= {
+                key for key in self._made_here if key[:2] == (run.id, fragment) and key[2] not in current
+            }
 
-    def _commit(self, run: Run, manifest: Manifest, number: int) -> CommitResult:
+    def close(self) -> None:
+        """Ends what is under way in the background."""
+        self._background.close()
+
+    def _digest(self, recorded: _Recorded, version: tuple[str, int, int], stopping: Event) -> None:
+        """Digests of a new version. What goes wrong here is met, and told, by whoever computes the commit again."""
         try:
-            return self._commit_once(run, manifest, number)
+            recorded.digests = state_digests(self.states, *version)
+        except FederationError as error:
+            LOG.warning("run %s, fragment %d: version %d: %s", *version, error.diagnostics())
+        finally:
+            recorded.done.set()
+            self.on_recorded()
+
+    def _commit(self, run: Run, manifest: Manifest, number: int, *, digest_state: bool) -> CommitResult:
+        try:
+            return self._commit_once(run, manifest, number, digest_state)
         except (CorruptObjectError, ObjectNotFoundError):  # the cache, or evidence: then this raises again
             found = run.rounds[number]
             self.ensure(run, manifest, found.fragment, found.base_version)
-            return self._commit_once(run, manifest, number)
+            return self._commit_once(run, manifest, number, digest_state)
 
-    def _commit_once(self, run: Run, manifest: Manifest, number: int) -> CommitResult:
+    def _commit_once(self, run: Run, manifest: Manifest, number: int, digest_state: bool) -> CommitResult:
         found = run.rounds[number]
-        return commit_round(
+        base = (run.id, found.fragment, found.base_version)
+        result = commit_round(
             self.blobs,
             self.states,
             run.id,
@@ -97,9 +167,14 @@ class Aggregation:
             found.fragment,
             found.base_version,
             found.sealed,
-            expected=_base_digests(run, manifest, found.fragment, found.base_version),
+            # What this process wrote it need not read again to know it.
+            expected=None if base in self._made_here else _base_digests(run, manifest, *base[1:]),
             durable=(number + 1) % manifest.snapshot_every_rounds == 0,
+            digest_state=digest_state,
+            num_threads=self.num_threads,
         )
+        self._made_here.add((run.id, found.fragment, number + 1))
+        return result
 
 
 def _base_digests(run: Run, manifest: Manifest, fragment: int, version: int) -> StateDigests:

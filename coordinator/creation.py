@@ -4,11 +4,10 @@
 from federation import wire
 from federation.aggregate import initial_state
 from federation.blobs.store import BlobStore
-from federation.chunks import fragment_digest
-from federation.errors import UsageError
+from federation.errors import DigestMismatchError, UsageError
 from federation.ids import short
-from federation.initial_model import read_fragments
 from federation.state.api import StateStore
+from federation.tensor_file import open_theta
 
 
 def prepare_run(blobs: BlobStore, states: StateStore, manifest_digest: str) -> None:
@@ -20,11 +19,9 @@ def prepare_run(blobs: BlobStore, states: StateStore, manifest_digest: str) -> N
     manifest = wire.manifest_from_bytes(blobs.read(manifest_digest))
     if not blobs.has(manifest.theta_blob):
         raise UsageError(f"run {manifest.run}: theta_0, blob {short(manifest.theta_blob)}, did not arrive")
-    vectors = read_fragments(blobs, manifest)
-    for index, (vector, expected) in enumerate(zip(vectors, manifest.plan.theta_digests, strict=True)):
-        found = fragment_digest(vector)
-        if found != expected:
-            raise UsageError(
-                f"run {manifest.run}: theta_0 of fragment {index}: expected {short(expected)}, found {short(found)}"
-            )
-    initial_state(states, manifest.run, manifest, vectors)
+    try:
+        initial_state(states, manifest.run, manifest, open_theta(blobs, manifest))
+    except DigestMismatchError as error:
+        for fragment in range(len(manifest.fragments)):
+            states.delete(manifest.run, fragment, 0)
+        raise UsageError(f"run {manifest.run}: {error}") from error

@@ -48,11 +48,13 @@ class Examiner:
         blobs: the coordinator's blob store.
         manifest_of: manifest of a run that the ledger names.
         suspicious: writes one line of the security log.
+        num_threads: that look at a payload.
     """
 
     blobs: BlobStore
     manifest_of: Callable[[str], Manifest]
     suspicious: Callable[[str, str], None]
+    num_threads: int = 1
 
     def site_input(self, state: Federation, site: SiteEntry, body: MessageBody) -> Input | None:
         """The input that a site's message means, or None where nothing is to be decided."""
@@ -85,7 +87,8 @@ class Examiner:
                 # No leaf: the payload may yet come, and whoever decides again then must find the same verdict.
                 self.suspicious(site.site, f"update of round {update.round} was offered without its payload")
                 return None
-            finding = check_payload(update, manifest, partial(self.blobs.read_range, update.payload_digest))
+            read_bytes = partial(self.blobs.read_range, update.payload_digest)
+            finding = check_payload(update, manifest, read_bytes, self.num_threads)
         event = UpdateExamined(
             update=update,
             update_digest=blob_digest(offer.signed_update),

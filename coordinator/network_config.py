@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""coordinator.toml of a coordinator's directory: where it listens, and how much of it one peer may use."""
+"""coordinator.toml of a coordinator's directory: where it listens, how much of it one peer may use, its threads."""
 
 import ipaddress
 import json
@@ -91,10 +91,17 @@ def check_dialable(endpoint: str) -> None:
         )
 
 
+class AggregationSection(Section):
+    """`[aggregation]`: `num_threads` that examine payloads and compute commits, 0 for one per processor."""
+
+    num_threads: Annotated[int, Field(ge=0, le=1024)] = 0
+
+
 class CoordinatorConfig(Section):
     """A whole coordinator.toml."""
 
     network: NetworkSection = NetworkSection()
+    aggregation: AggregationSection = AggregationSection()
 
 
 def load_coordinator_config(directory: Path) -> CoordinatorConfig:
@@ -135,6 +142,10 @@ max_pending_bytes = {limits.max_pending_bytes}
 max_pending_files = {limits.max_pending_files}
 # One payload.
 max_blob_bytes = {limits.max_blob_bytes}
+
+# Threads that examine payloads and compute commits; 0: one per processor.
+[aggregation]
+num_threads = {AggregationSection().num_threads}
 """
     parse_toml(text, NETWORK_FILE, CoordinatorConfig)
     return text

@@ -54,6 +54,7 @@ from federation.messages import (
 from federation.roster import OperatorEntry, Role, SiteEntry, TrustedRosters
 from federation.rounds import Federation, apply, fold
 from federation.state.api import StateStore
+from federation.trace import mark
 
 LOG = logging.getLogger("coordinator")
 SECURITY = logging.getLogger("federation.security")
@@ -73,6 +74,10 @@ class Coordinator:
     Attributes:
         invites: makes the document of an invite; None where this coordinator has no TLS issuer.
         on_change: called when a decision is durable and in force, on the thread that drives.
+        on_publish: called when something was posted to a site, on the thread that drives.
+        num_threads: of admission and aggregation; decisions and bits are the same for any number.
+        in_background: whether work that no decision waits for may be done on threads of its own.
+        on_work_done: called on such a thread when the next step has something to do.
     """
 
     fs: FileSystem
@@ -83,6 +88,10 @@ class Coordinator:
     states: StateStore
     invites: Invites | None = None
     on_change: Callable[[], None] = lambda: None
+    on_publish: Callable[[str], None] = lambda site: None
+    num_threads: int = 1
+    in_background: bool = False
+    on_work_done: Callable[[], None] = lambda: None
     state: Federation = field(init=False)
     observations: Observations = field(init=False)
     _mailboxes: dict[str, Mailbox] = field(default_factory=dict)
@@ -94,7 +103,13 @@ class Coordinator:
     def __post_init__(self) -> None:
         self.state = fold(self.ledger.leaves(0, self.ledger.size))
         self.observations = observation_store.load(self.fs)
-        self.aggregation = Aggregation(blobs=self.blobs, states=self.states)
+        self.aggregation = Aggregation(
+            blobs=self.blobs,
+            states=self.states,
+            num_threads=self.num_threads,
+            in_background=self.in_background,
+            on_recorded=lambda: self.on_work_done(),
+        )
         self.tails = Tails(ledger=self.ledger, blobs=self.blobs)
         self.snapshots = Snapshots(
             fs=self.fs,
@@ -104,7 +119,12 @@ class Coordinator:
             manifest_of=self.manifest_of,
         )
         self.telemetry = TelemetryStore(self.fs)
-        self.examiner = Examiner(blobs=self.blobs, manifest_of=self.manifest_of, suspicious=self._suspicious)
+        self.examiner = Examiner(
+            blobs=self.blobs,
+            manifest_of=self.manifest_of,
+            suspicious=self._suspicious,
+            num_threads=self.num_threads,
+        )
         for site, seen in self.observations.sites.items():
             self.tails.reported(site, seen.status.ledger_size)
 
@@ -134,6 +154,11 @@ class Coordinator:
             mailbox.prune()
         return busy or self.ledger.size != before
 
+    def close(self) -> None:
+        """Ends what is under way in the background; a coordinator that is opened again does what is missing."""
+        self.aggregation.close()
+        self.states.close()
+
     # -- deciding ----------------------------------------------------------------------------------------------------
 
     def _decide(self, event: Input, now: float) -> int:
@@ -149,6 +174,7 @@ class Coordinator:
         first = self.ledger.append(new)
         self.state = state
         for body in bodies:
+            mark("leaf", kind=type(body).__name__, round=getattr(body, "round", -1), site=getattr(body, "site", ""))
             LOG.info("%s", sentence(body))
         self._failpoints(bodies, 1)
         self.on_change()
@@ -218,8 +244,7 @@ class Coordinator:
                 self._turn_away(site.site)
                 continue
             for received in self._collect(site.site, site.update_public, now):
-                self._from_site(site, received, now)
-                busy = True
+                busy = self._from_site(site, received, now) or busy
         for operator in roster.operators:
             for received in self._collect(operator.operator, operator.public, now):
                 if not received.ready:  # its manifest or theta_0 is still on the way
@@ -245,12 +270,14 @@ class Coordinator:
         if new:
             self._suspicious(site, f"revoked: {len(new)} messages of it are not taken")
 
-    def _from_site(self, site: SiteEntry, received: Received, now: float) -> None:
+    def _from_site(self, site: SiteEntry, received: Received, now: float) -> bool:
+        """Acts upon a message; returns whether there was anything to do: one that waits for its blobs comes again."""
         body = received.message.body
         if not received.ready:
-            if not isinstance(body, UpdateOffer):  # nothing else that a site says needs a blob
-                self._mailbox(site.site).refuse(received.sequence, f"{type(body).__name__} names blobs")
-            return
+            if isinstance(body, UpdateOffer):
+                return False
+            self._mailbox(site.site).refuse(received.sequence, f"{type(body).__name__} names blobs")
+            return True  # nothing else that a site says needs one
         match body:
             case SiteStatus():
                 self._status(site.site, body, received.message.header, now)
@@ -263,6 +290,7 @@ class Coordinator:
                 if event is not None:
                     self._decide(event, now)
         self._mailbox(site.site).done(received.sequence)
+        return True
 
     def _cosigned(self, site: str, body: Cosignature) -> None:
         try:
@@ -340,12 +368,15 @@ class Coordinator:
     def _carry_out(self, now: float) -> bool:
         busy = False
         for instruction in pending(self.state):
-            self._decide(self._execute(instruction), now)
+            event = self._execute(instruction)
+            if event is None:  # under way
+                continue
+            self._decide(event, now)
             self.aggregation.prune(self.state.runs[instruction.run])
             busy = True
         return busy
 
-    def _execute(self, instruction: Instruction) -> Input:
+    def _execute(self, instruction: Instruction) -> Input | None:
         run, manifest = self.state.runs[instruction.run], self.manifest_of(instruction.run)
         match instruction:
             case Aggregate():
@@ -369,6 +400,8 @@ class Coordinator:
                 wanted=self._grant(site.site, mailbox),
                 snapshots=self._grant_snapshots(site.site, mailbox),
             )
+            if sent:
+                self.on_publish(site.site)
             busy = busy or sent
         return busy
 

@@ -95,7 +95,7 @@ class Snapshots:
         hasher = FragmentHasher()
         with self.blobs.writer() as sink:
             for index in range(reader.grid.num_chunks):
-                theta = reader.read_chunk(index).theta
+                theta = reader.view_chunk(index).theta
                 hasher.update(theta)
                 sink.write(little_endian_bytes(theta))
             if hasher.hexdigest() != version.theta_digest:

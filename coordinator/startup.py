@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import Final
 
 from coordinator.home import LEDGER, load_keys, load_rosters
+from coordinator.network_config import load_coordinator_config
 from coordinator.service import Coordinator
 from federation import leaves as lv
 from federation import wire
 from federation.blobs.store import BlobStore
+from federation.chunk_pool import num_threads_here
 from federation.durable.real import RealFileSystem
 from federation.errors import ConfigError, CorruptObjectError, ObjectNotFoundError
 from federation.ids import short
 from federation.ledger.log import Ledger
 from federation.roster import TrustedRosters
 from federation.rounds import Federation, Run
-from federation.state.zarr_store import ZarrStateStore
+from federation.state.tiered_store import TieredStateStore
 
 LOG = logging.getLogger("coordinator")
 
@@ -44,7 +46,14 @@ def open_coordinator(directory: Path, now: float) -> Coordinator:
     except CorruptObjectError as error:
         raise CorruptObjectError(f"{directory}: {error}", advice=ADVICE) from error
     coordinator = Coordinator(
-        fs=fs, keys=keys, rosters=rosters, ledger=ledger, blobs=BlobStore(fs), states=ZarrStateStore(fs)
+        fs=fs,
+        keys=keys,
+        rosters=rosters,
+        ledger=ledger,
+        blobs=BlobStore(fs),
+        states=TieredStateStore(fs),
+        num_threads=load_coordinator_config(directory).aggregation.num_threads or num_threads_here(),
+        in_background=True,
     )
     _check(coordinator, directory)
     return coordinator

@@ -16,21 +16,26 @@ The coordinator runs them at receipt; `verify` runs them again on the ledger's e
 import math
 import re
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from federation.chunks import ChunkGrid
+import numpy as np
+
+from federation.chunk_pool import in_order
+from federation.chunks import ChunkGrid, Float32Vector
 from federation.codecs.api import Codec
-from federation.codecs.payload import chunk_span, decode_chunk, payload_bytes
+from federation.codecs.payload import chunk_span, payload_bytes
 from federation.codecs.registry import get_codec
-from federation.errors import MalformedPayloadError, NonFiniteUpdateError
+from federation.errors import FederationError, MalformedPayloadError, NonFiniteUpdateError
 from federation.ids import short
+from federation.kernels.api import STRIP_ELEMENTS, Lanes, decode_into, dot_add, fold_lanes, new_lanes
 from federation.leaves import Invitation, Outcome, Reason, VerdictV1
 from federation.manifest import Manifest
-from federation.merkle import PieceHasher
+from federation.merkle import BLOB_PIECE_BYTES, Frontier, leaf_hash
 from federation.messages import Update
-from federation.pseudo_gradient import fixed_order_dot
 from federation.rounds import Federation, Round, RoundState, Run
+from federation.strips import bytes_of, strips_of
 
 ReadBytes: TypeAlias = Callable[[int, int], bytes]
 """(offset, length) -> bytes of the payload; fewer at its end."""
@@ -90,30 +95,29 @@ def check_update(update: Update, federation: Federation, manifest: Manifest) -> 
     return _check_work(update, run, round_, manifest)
 
 
-def check_payload(update: Update, manifest: Manifest, read_bytes: ReadBytes) -> Finding:
-    """Checks 5 to 8 in one pass over the payload; `check_update` has passed. Memory: one chunk.
+def check_payload(update: Update, manifest: Manifest, read_bytes: ReadBytes, num_threads: int = 1) -> Finding:
+    """Checks 5 to 8 in one pass over the payload; `check_update` has passed. Memory: one chunk of payload a thread.
 
-    The lowest number that fails is the reason, wherever in the payload it was found.
+    The lowest number that fails is the reason, wherever in the payload it was found. `read_bytes` is called by several
+    threads, where there are several.
     """
-    codec, grid = get_codec(manifest.codecs.up), ChunkGrid(manifest.fragments[update.fragment].num_elements)
-    hasher, square, problem = PieceHasher(), 0.0, Finding()
-    for index in range(grid.num_chunks):
-        data = read_bytes(*chunk_span(codec, grid, index))
-        hasher.update(data)
-        if problem.reason is not Reason.MALFORMED_PAYLOAD:
-            chunk_square, found = _measure(codec, grid, index, data)
+    examination = _Examination(manifest, update.fragment, read_bytes)
+    pieces, square, problem = Frontier(), 0.0, Finding()
+    with closing(in_order(examination.chunk, examination.grid.num_chunks, num_threads)) as chunks:
+        for hashes, chunk_square, found in chunks:
+            for piece in hashes:
+                pieces.append(piece)
             square += chunk_square
             # 6 outranks 7
-            problem = found if found.reason is Reason.MALFORMED_PAYLOAD or problem.passed else problem
-    end = payload_bytes(codec, grid.num_elements)
-    beyond = read_bytes(end, 1)
-    hasher.update(beyond)
+            if problem.reason is not Reason.MALFORMED_PAYLOAD:
+                problem = found if found.reason is Reason.MALFORMED_PAYLOAD or problem.passed else problem
 
     # 5. payload digest: of the bytes in full and one beyond
-    if hasher.hexdigest() != update.payload_digest:
-        return _refused(Reason.PAYLOAD_DIGEST, "payload", short(update.payload_digest), short(hasher.hexdigest()))
+    digest, end = pieces.root().hex(), examination.end
+    if digest != update.payload_digest:
+        return _refused(Reason.PAYLOAD_DIGEST, "payload", short(update.payload_digest), short(digest))
     # 6. codec bounds, 7. finite
-    if beyond:
+    if len(read_bytes(end, 1)):
         return _refused(Reason.MALFORMED_PAYLOAD, "payload bytes", end, f"more than {end}")
     if not problem.passed:
         return problem
@@ -123,6 +127,66 @@ def check_payload(update: Update, manifest: Manifest, read_bytes: ReadBytes) -> 
         sentence = f"norm: expected at most {bound:.6g}, found {norm:.6g}"
         return Finding(reason=Reason.NORM_TOO_LARGE, sentence=sentence, norm=norm)
     return Finding(norm=norm)
+
+
+class _Examination:
+    """One payload, chunk by chunk: hashes of its pieces, codec bounds, and the square of the norm."""
+
+    def __init__(self, manifest: Manifest, fragment: int, read_bytes: ReadBytes) -> None:
+        self.codec: Final = get_codec(manifest.codecs.up)
+        self.grid: Final = ChunkGrid(manifest.fragments[fragment].num_elements)
+        self.end: Final = payload_bytes(self.codec, self.grid.num_elements)
+        self._read_bytes: Final = read_bytes
+        self._free: list[tuple[Float32Vector, Lanes]] = []
+
+    def chunk(self, index: int) -> tuple[list[bytes], float, Finding]:
+        """Leaf hashes of the pieces that begin in this chunk; of its elements, the sum of squares and what is wrong.
+
+        The last chunk's pieces reach one byte beyond the payload's proper end.
+        """
+        offset, length = chunk_span(self.codec, self.grid, index)
+        first = -(-offset // BLOB_PIECE_BYTES) * BLOB_PIECE_BYTES
+        stop = offset + length + (index == self.grid.num_chunks - 1)
+        starts = range(first, stop, BLOB_PIECE_BYTES)
+        reach = max(stop, min(starts[-1] + BLOB_PIECE_BYTES, self.end + 1)) if starts else stop
+        data = memoryview(self._read_bytes(offset, reach - offset))
+        pieces = [data[start - offset : start - offset + BLOB_PIECE_BYTES] for start in starts]
+        hashes = [leaf_hash(piece) for piece in pieces if len(piece)]
+        return hashes, *self._measure(index, data[:length])
+
+    def _measure(self, index: int, data: memoryview) -> tuple[float, Finding]:
+        num_real = self.grid.num_real(index)
+        try:
+            return self._square(num_real, data), Finding()
+        except FederationError:  # a strip's own words would count blocks from the strip's beginning
+            reason, error = _reference_error(self.codec, data, num_real)
+            return 0.0, Finding(reason=reason, sentence=f"chunk {index}: {error}")
+
+    def _square(self, num_real: int, data: memoryview) -> float:
+        raw = np.frombuffer(data, np.uint8)
+        if raw.size != payload_bytes(self.codec, num_real):
+            raise MalformedPayloadError("cut short")
+        decoded, lanes = self._free.pop() if self._free else (np.empty(STRIP_ELEMENTS, np.float32), new_lanes())
+        lanes.fill(0.0)
+        try:
+            for strip in strips_of(0, num_real):
+                part = decoded[: strip.stop - strip.start]
+                decode_into(self.codec, raw[bytes_of(self.codec, strip)], part)
+                dot_add(part, part, lanes)
+            return fold_lanes(lanes)
+        finally:
+            self._free.append((decoded, lanes))
+
+
+def _reference_error(codec: Codec, data: memoryview, num_real: int) -> tuple[Reason, FederationError]:
+    """What the codec says of a whole chunk that has something wrong in it."""
+    try:
+        codec.decode(data, num_real)
+    except MalformedPayloadError as error:
+        return Reason.MALFORMED_PAYLOAD, error
+    except NonFiniteUpdateError as error:
+        return Reason.NON_FINITE, error
+    raise AssertionError(f"{codec.name}: a strip of a chunk was refused, and the chunk is not")
 
 
 def _check_identity(update: Update, run: Run) -> Finding | None:
@@ -191,16 +255,6 @@ def _is_successor(allocation: str, invitation: Invitation) -> bool:
         return True
     invited = allocation_number(invitation.allocation)
     return 0 < invited < allocation_number(allocation)
-
-
-def _measure(codec: Codec, grid: ChunkGrid, index: int, data: bytes) -> tuple[float, Finding]:
-    try:
-        part = decode_chunk(codec, grid, index, data)
-    except MalformedPayloadError as error:
-        return 0.0, Finding(reason=Reason.MALFORMED_PAYLOAD, sentence=f"chunk {index}: {error}")
-    except NonFiniteUpdateError as error:
-        return 0.0, Finding(reason=Reason.NON_FINITE, sentence=f"chunk {index}: {error}")
-    return fixed_order_dot(part, part), Finding()
 
 
 def _refused(reason: Reason, what: str, expected: object, found: object) -> Finding:

@@ -1,48 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sealed round's commit: g, outer step, blob and new state, streamed chunk by chunk.
+"""A sealed round's commit: g, outer step, blob and new state, streamed chunk by chunk over threads.
 
 The bits are a function of (base, sealed list, manifest) alone: doing it again gives the same digests. Memory is a few
-chunks, whatever the size of the model and the number of sites.
+strips and one chunk of blob a thread, whatever the size of the model and the number of sites.
 
-Per chunk, in fp32, every operation rounded on its own: g = 0 + w_1 D_1 + w_2 D_2 + ... in ascending site id, starting
+Per element, in fp32, every operation rounded on its own: g = 0 + w_1 D_1 + w_2 D_2 + ... in ascending site id, starting
 from zeros; then `federation.outer_optimizer`. Norms and cosines: `fixed_order_dot` per chunk, added in chunk order.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from federation.chunks import ChunkGrid, Float32Vector, FragmentHasher, zero_digest
+from federation.chunk_pool import in_order
+from federation.chunks import Float32Vector, FragmentHasher, chunk_hash, zero_digest
 from federation.codecs.payload import chunk_span, decode_chunk, payload_bytes
 from federation.codecs.registry import get_codec
+from federation.commit_pass import ChunkResult, CommitPass, PayloadSource
 from federation.durable import failpoint
 from federation.errors import CorruptObjectError, DigestMismatchError, MalformedPayloadError, ObjectNotFoundError
 from federation.ids import short
 from federation.leaves import Contribution, SealedUpdate
 from federation.manifest import NUMERICS_VERSION, Manifest
-from federation.outer_optimizer import apply_blob, outer_step
-from federation.pseudo_gradient import fixed_order_dot
-from federation.state.api import StateChunk, StateDigests, StateReader, StateStore
-
-_MAX_HELD_PARTS: Final = 16
-"""Decoded chunks kept between the two passes over a chunk (64 MiB); with more sites they are decoded twice."""
+from federation.merkle import BLOB_PIECE_BYTES, Frontier, leaf_hash, root_of
+from federation.state.api import StateDigests, StateReader, StateStore, StateWriter
 
 
-class PayloadSource(Protocol):
-    """The part of a `BlobStore` that reads payloads."""
+class Elements(Protocol):
+    """A fragment's elements, read where they are needed: an array, or a file."""
 
-    def size(self, digest: str) -> int:
-        """Bytes of a blob."""
+    def __getitem__(self, part: slice, /) -> Float32Vector:
+        """f32[n] of a slice with start and stop."""
 
-    def verify(self, digest: str) -> None:
-        """Raises CorruptObjectError if the stored bytes have another digest."""
 
-    def read_range(self, digest: str, offset: int, length: int) -> bytes:
-        """Some bytes of a blob."""
+ThetaSource: TypeAlias = Sequence[Float32Vector] | Mapping[int, Elements]
+"""theta_0 by fragment."""
 
 
 class Sink(Protocol):
@@ -67,6 +63,7 @@ class CommitResult:
     """What the commit leaf and the `state recorded` leaf say.
 
     Attributes:
+        momentum_digest, residual_digest: "" where the commit was told to leave them for later.
         aggregate_norm: Euclidean norm of g.
         contributions: norm of each site's decoded pseudo-gradient and its cosine to g (0 where one of them is zero).
     """
@@ -85,45 +82,44 @@ class CommitResult:
         return StateDigests(theta=self.theta_digest, momentum=self.momentum_digest, residual=self.residual_digest)
 
 
-def weighted_sum(parts: Iterable[tuple[float, Float32Vector]], num_elements: int) -> Float32Vector:
-    """g = 0 + w_1 D_1 + w_2 D_2 + ..., f32[num_elements], in the order given; each product and sum rounded to fp32."""
-    g, scaled = np.zeros(num_elements, np.float32), np.empty(num_elements, np.float32)
-    for weight, part in parts:
-        np.multiply(np.float32(weight), part, out=scaled)
-        np.add(g, scaled, out=g)
-    return g
-
-
 def initial_state(
     store: StateStore,
     run: str,
     manifest: Manifest,
-    theta0: Sequence[Float32Vector] | Mapping[int, Float32Vector],
+    theta0: ThetaSource,
 ) -> None:
-    """Writes version 0 of every fragment: (theta_0, 0, 0).
+    """Writes version 0 of every fragment: (theta_0, 0, 0). Memory: one chunk.
 
     Args:
-        theta0: vector f32[num_elements] by fragment; asked for one at a time.
+        theta0: f32[num_elements] by fragment, asked for one chunk at a time.
 
     Raises:
         DigestMismatchError: a fragment is not the one whose digest the manifest states; nothing of it was written.
     """
     for fragment, expected in enumerate(manifest.plan.theta_digests):
-        theta, hashers = theta0[fragment], _Hashers()
         with store.create(run, fragment, 0, manifest.fragments[fragment].num_elements) as writer:
-            for index in range(writer.grid.num_chunks):
-                start, stop = writer.grid.bounds(index)
-                part = theta[start:stop]
-                zeros = np.zeros_like(part)
-                writer.write_chunk(index, part, zeros, zeros)
-                hashers.theta.update(part)
-            if hashers.theta.hexdigest() != expected:
+            found = _write_initial(writer, theta0[fragment])
+            if found != expected:
                 raise DigestMismatchError(
-                    f"theta_0, fragment {fragment}: expected digest {short(expected)}, "
-                    f"found {short(hashers.theta.hexdigest())}",
+                    f"theta_0, fragment {fragment}: expected digest {short(expected)}, found {short(found)}",
                     advice="These are not the initial parameters that the run's manifest names.",
                 )
             writer.commit()
+
+
+def _write_initial(writer: StateWriter, theta: Elements) -> str:
+    """All chunks of a version 0; returns the digest of theta."""
+    hasher = FragmentHasher()
+    for index in range(writer.grid.num_chunks):
+        start, stop = writer.grid.bounds(index)
+        chunk = writer.reserve(index)
+        chunk.theta[:] = theta[start:stop]
+        for zeros in chunk[1:]:
+            if zeros.view(np.uint32).any():  # a new file's pages are zero, and need not be written
+                zeros.fill(0.0)
+        hasher.update(chunk.theta)
+        writer.filled(index)
+    return hasher.hexdigest()
 
 
 def commit_round(
@@ -138,6 +134,8 @@ def commit_round(
     *,
     expected: StateDigests | None = None,
     durable: bool = True,
+    digest_state: bool = True,
+    num_threads: int = 1,
 ) -> CommitResult:
     """Aggregates a sealed round, writes version `round_number + 1` of its fragment and the commit blob.
 
@@ -145,24 +143,37 @@ def commit_round(
         sealed: the seal's list, ascending by site.
         expected: digests of the base version as the ledger has them; checked while streaming.
         durable: whether the new version is fsynced (every `snapshot_every_rounds`); the blob always is.
+        digest_state: whether the digests of m and r are computed too; `state_digests` gives them later.
 
     Raises:
         ObjectNotFoundError: the base version or a payload is not there.
         CorruptObjectError: the base version or a payload is not what the ledger says; nothing was committed.
         MalformedPayloadError, NonFiniteUpdateError: a payload breaks its format, which admission does not let pass.
     """
-    commit = _Commit.begin(blobs, store, run, manifest, fragment, base_version, sealed)
-    with store.create(run, fragment, round_number + 1, commit.grid.num_elements) as writer, blobs.writer() as sink:
-        for index in range(commit.grid.num_chunks):
-            state, data = commit.step(index)
-            writer.write_chunk(index, *state)
-            sink.write(data)
-            failpoint("coordinator.mid-aggregation")
+    _check_seal(sealed, manifest)
+    base = _open_base(store, run, fragment, base_version)
+    _check_payloads(blobs, sealed, payload_bytes(get_codec(manifest.codecs.up), base.grid.num_elements), num_threads)
+    figures = _Figures.of(sealed)
+    with store.create(run, fragment, round_number + 1, base.grid.num_elements) as writer, blobs.writer() as sink:
+        commit = CommitPass(
+            blobs=blobs,
+            manifest=manifest,
+            base=base,
+            writer=writer,
+            sealed=sealed,
+            digest_base=expected is not None,
+            digest_state=digest_state,
+        )
+        with closing(in_order(commit.chunk, base.grid.num_chunks, num_threads)) as chunks:
+            for chunk in chunks:
+                sink.write(chunk.blob.data)
+                figures.add(chunk)
+                failpoint("coordinator.mid-aggregation")
         if expected is not None:
-            commit.old.check(expected, f"run {run}, fragment {fragment}, version {base_version}")
+            _check(figures.old.digests(), expected, f"run {run}, fragment {fragment}, version {base_version}")
         blob_digest = sink.finish()
         writer.commit(durable=durable)
-    return commit.result(blob_digest)
+    return figures.result(blob_digest, payload_bytes(get_codec(manifest.codecs.down), base.grid.num_elements))
 
 
 def replay_commit(
@@ -205,19 +216,41 @@ def replay_commit(
         writer.commit()
 
 
+def state_digests(store: StateStore, run: str, fragment: int, version: int, num_threads: int = 1) -> StateDigests:
+    """The three digests of a stored version.
+
+    Raises:
+        ObjectNotFoundError: it is not there.
+        CorruptObjectError: it cannot be read.
+    """
+    reader = _open_base(store, run, fragment, version)
+    roots = _Roots()
+
+    def hashes(index: int) -> tuple[bytes, ...]:
+        return tuple(map(chunk_hash, reader.view_chunk(index)))
+
+    with closing(in_order(hashes, reader.grid.num_chunks, num_threads)) as chunks:
+        for leaves in chunks:
+            roots.add(leaves)
+    return roots.digests()
+
+
 def is_intact(
-    store: StateStore, run: str, fragment: int, version: int, num_elements: int, expected: StateDigests
+    store: StateStore,
+    run: str,
+    fragment: int,
+    version: int,
+    num_elements: int,
+    expected: StateDigests,
+    num_threads: int = 1,
 ) -> bool:
     """Whether a version is there and has the digests that the ledger records ("" is not compared)."""
-    hashers = _Hashers()
     try:
         reader = store.open(run, fragment, version)
         if reader is None or reader.grid.num_elements != num_elements:
             return False
-        for index in range(reader.grid.num_chunks):
-            hashers.update(reader.read_chunk(index))
-        hashers.check(expected, "version")
-    except CorruptObjectError:
+        _check(state_digests(store, run, fragment, version, num_threads), expected, "version")
+    except (CorruptObjectError, ObjectNotFoundError):
         return False
     return True
 
@@ -228,122 +261,97 @@ def first_digests(manifest: Manifest, fragment: int) -> StateDigests:
     return StateDigests(theta=manifest.plan.theta_digests[fragment], momentum=zeros, residual=zeros)
 
 
-@dataclass
-class _Hashers:
-    """Fragment digests of theta, momentum and residual in the making."""
+class _Roots:
+    """Fragment digests of theta, momentum and residual in the making; of those of which leaf hashes come."""
 
-    theta: FragmentHasher = field(default_factory=FragmentHasher)
-    momentum: FragmentHasher = field(default_factory=FragmentHasher)
-    residual: FragmentHasher = field(default_factory=FragmentHasher)
+    def __init__(self) -> None:
+        self._roots = (Frontier(), Frontier(), Frontier())
 
-    def update(self, chunk: StateChunk) -> None:
-        self.theta.update(chunk.theta)
-        self.momentum.update(chunk.momentum)
-        self.residual.update(chunk.residual)
+    def add(self, leaves: Sequence[bytes]) -> None:
+        for root, leaf in zip(self._roots, leaves, strict=False):
+            root.append(leaf)
 
     def digests(self) -> StateDigests:
-        return StateDigests(
-            theta=self.theta.hexdigest(), momentum=self.momentum.hexdigest(), residual=self.residual.hexdigest()
-        )
-
-    def check(self, expected: StateDigests, what: str) -> None:
-        found = self.digests()
-        for name in ("theta", "momentum", "residual"):
-            wanted, have = getattr(expected, name), getattr(found, name)
-            if wanted and wanted != have:
-                raise CorruptObjectError(
-                    f"{what}: expected {name} of digest {short(wanted)}, found {short(have)}",
-                    advice="The stored state is a cache: it can be rebuilt from the ledger and the blobs.",
-                )
+        theta, momentum, residual = (root.root().hex() if root.size else "" for root in self._roots)
+        return StateDigests(theta=theta, momentum=momentum, residual=residual)
 
 
 @dataclass(kw_only=True)
-class _Commit:
-    """One commit in the making. `squares` and `dots` hold |D_i|^2 and <D_i, g> so far, `square` |g|^2."""
+class _Figures:
+    """Sums over a commit's chunks, in chunk order: |D_i|^2, <D_i, g> and |g|^2, and the digests."""
 
-    blobs: PayloadSource
-    manifest: Manifest
-    base: StateReader
     sealed: Sequence[SealedUpdate]
     squares: list[float]
     dots: list[float]
     square: float = 0.0
-    old: _Hashers = field(default_factory=_Hashers)
-    new: _Hashers = field(default_factory=_Hashers)
+    old: _Roots = field(default_factory=_Roots)
+    new: _Roots = field(default_factory=_Roots)
 
     @classmethod
-    def begin(
-        cls,
-        blobs: PayloadSource,
-        store: StateStore,
-        run: str,
-        manifest: Manifest,
-        fragment: int,
-        base_version: int,
-        sealed: Sequence[SealedUpdate],
-    ) -> "_Commit":
-        """Opens the base and verifies every payload's bytes before the first of them counts."""
-        sites = [update.site for update in sealed]
-        if not sites or sites != sorted(set(sites)):
-            raise ValueError(f"sealed: expected sites, each once and ascending, found {sites}")
-        if manifest.numerics_version != NUMERICS_VERSION:
-            raise ValueError(f"numerics_version: expected {NUMERICS_VERSION}, found {manifest.numerics_version}")
-        base = _open_base(store, run, fragment, base_version)
-        size = payload_bytes(get_codec(manifest.codecs.up), base.grid.num_elements)
-        for update in sealed:
-            found = blobs.size(update.payload_digest)
-            if found != size:
-                raise MalformedPayloadError(f"payload of {update.site}: expected {size} bytes, found {found}")
-            blobs.verify(update.payload_digest)
-        zeros = [0.0] * len(sealed)
-        return cls(blobs=blobs, manifest=manifest, base=base, sealed=sealed, squares=zeros, dots=list(zeros))
+    def of(cls, sealed: Sequence[SealedUpdate]) -> "_Figures":
+        return cls(sealed=sealed, squares=[0.0] * len(sealed), dots=[0.0] * len(sealed))
 
-    @property
-    def grid(self) -> ChunkGrid:
-        return self.base.grid
+    def add(self, chunk: ChunkResult) -> None:
+        for site in range(len(self.sealed)):
+            self.squares[site] += chunk.squares[site]
+            self.dots[site] += chunk.dots[site]
+        self.square += chunk.square
+        self.old.add(chunk.old)
+        self.new.add(chunk.new)
 
-    def step(self, index: int) -> tuple[StateChunk, memoryview]:
-        """The new state of one chunk and its bytes in the blob."""
-        base, outer, codec = self.base.read_chunk(index), self.manifest.outer, get_codec(self.manifest.codecs.down)
-        self.old.update(base)
-        g = self._aggregate(index)
-        momentum, u = outer_step(base.momentum, base.residual, g, outer.lr, outer.momentum)
-        data = codec.encode(u)
-        theta, residual = apply_blob(base.theta, u, codec.decode(data, u.size))
-        state = StateChunk(theta, momentum, residual)
-        self.new.update(state)
-        return state, data.data
-
-    def _aggregate(self, index: int) -> Float32Vector:
-        held = list(self._parts(index)) if len(self.sealed) <= _MAX_HELD_PARTS else None
-        weights = [update.weight for update in self.sealed]
-        g = weighted_sum(zip(weights, held or self._parts(index), strict=True), self.grid.num_real(index))
-        for site, part in enumerate(held or self._parts(index)):
-            self.squares[site] += fixed_order_dot(part, part)
-            self.dots[site] += fixed_order_dot(part, g)
-        self.square += fixed_order_dot(g, g)
-        return g
-
-    def _parts(self, index: int) -> Iterator[Float32Vector]:
-        codec = get_codec(self.manifest.codecs.up)
-        span = chunk_span(codec, self.grid, index)
-        for update in self.sealed:
-            yield decode_chunk(codec, self.grid, index, self.blobs.read_range(update.payload_digest, *span))
-
-    def result(self, blob_digest: str) -> CommitResult:
+    def result(self, blob_digest: str, blob_bytes: int) -> CommitResult:
         digests = self.new.digests()
         return CommitResult(
             theta_digest=digests.theta,
             momentum_digest=digests.momentum,
             residual_digest=digests.residual,
             blob_digest=blob_digest,
-            blob_bytes=payload_bytes(get_codec(self.manifest.codecs.down), self.grid.num_elements),
+            blob_bytes=blob_bytes,
             aggregate_norm=math.sqrt(self.square),
             contributions=tuple(
                 Contribution(site=update.site, norm=math.sqrt(square), cosine=_cosine(dot, square, self.square))
                 for update, square, dot in zip(self.sealed, self.squares, self.dots, strict=True)
             ),
         )
+
+
+def _check(found: StateDigests, expected: StateDigests, what: str) -> None:
+    """Raises CorruptObjectError where a digest is not the one that the ledger records ("" is not compared)."""
+    for name in ("theta", "momentum", "residual"):
+        wanted, have = getattr(expected, name), getattr(found, name)
+        if wanted and wanted != have:
+            raise CorruptObjectError(
+                f"{what}: expected {name} of digest {short(wanted)}, found {short(have)}",
+                advice="The stored state is a cache: it can be rebuilt from the ledger and the blobs.",
+            )
+
+
+def _check_seal(sealed: Sequence[SealedUpdate], manifest: Manifest) -> None:
+    sites = [update.site for update in sealed]
+    if not sites or sites != sorted(set(sites)):
+        raise ValueError(f"sealed: expected sites, each once and ascending, found {sites}")
+    if manifest.numerics_version != NUMERICS_VERSION:
+        raise ValueError(f"numerics_version: expected {NUMERICS_VERSION}, found {manifest.numerics_version}")
+
+
+def _check_payloads(blobs: PayloadSource, sealed: Sequence[SealedUpdate], size: int, num_threads: int) -> None:
+    """Every payload's length and digest, before the first of them counts; pieces are hashed on threads."""
+    for update in sealed:
+        found = blobs.size(update.payload_digest)
+        if found != size:
+            raise MalformedPayloadError(f"payload of {update.site}: expected {size} bytes, found {found}")
+        mapped = blobs.map(update.payload_digest)
+        if mapped is None or _digest_of(mapped, num_threads) != update.payload_digest:
+            blobs.verify(update.payload_digest)  # which says what is wrong
+
+
+def _digest_of(data: memoryview, num_threads: int) -> str:
+    """`federation.merkle.blob_digest` on threads."""
+
+    def piece(index: int) -> bytes:
+        return leaf_hash(data[index * BLOB_PIECE_BYTES : (index + 1) * BLOB_PIECE_BYTES])
+
+    return root_of(in_order(piece, -(-len(data) // BLOB_PIECE_BYTES), num_threads)).hex()
 
 
 def _cosine(dot: float, square: float, other_square: float) -> float:

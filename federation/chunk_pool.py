@@ -2,13 +2,25 @@
 """Work on chunks, spread over threads, with results in ascending order."""
 
 import os
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from typing import TypeVar
+from typing import Final, TypeVar
 
 T = TypeVar("T")
+
+_RESULTS_PER_THREAD: Final = 2
+
+
+class _Here(threading.local):
+    """What this thread is."""
+
+    is_pooled = False
+
+
+_HERE: Final = _Here()
 
 
 def num_threads_here() -> int:
@@ -16,19 +28,21 @@ def num_threads_here() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def in_order(work: Callable[[int], T], num_chunks: int, num_threads: int) -> Iterator[T]:
+def in_order(work: Callable[[int], T], num_chunks: int, num_threads: int) -> Generator[T, None, None]:
     """work(0), work(1), ... computed on threads, in order; at most two results a thread wait to be taken.
 
-    The first error is raised in its place; what has not begun by then never begins. One thread: no thread at all.
+    Work begins when the first result is asked for. The first error is raised in its place; what has not begun by then,
+    or when the iterator is closed, never begins, and nothing runs any more afterwards: its memory may be reused.
+    One thread: no thread at all. The same where work itself asks for chunks, since it must not wait for its own pool.
     """
-    if num_threads <= 1:
+    if num_threads <= 1 or _HERE.is_pooled:
         yield from map(work, range(num_chunks))
         return
     pool, waiting = _pool(num_threads), deque[Future[T]]()
     try:
         for index in range(num_chunks):
             waiting.append(pool.submit(work, index))
-            if len(waiting) >= 2 * num_threads:
+            if len(waiting) >= _RESULTS_PER_THREAD * num_threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -37,12 +51,21 @@ def in_order(work: Callable[[int], T], num_chunks: int, num_threads: int) -> Ite
 
 
 def _abandon(waiting: deque[Future[T]]) -> None:
-    """Nothing of this work runs any more when this returns: its memory may be reused."""
-    for future in waiting:
-        if not future.cancel():
-            future.exception()
+    # All are cancelled before any is waited for: a free thread would begin the next one meanwhile.
+    running = [future for future in waiting if not future.cancel()]
+    for future in running:
+        future.exception()
 
 
 @cache
 def _pool(num_threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(num_threads, thread_name_prefix="chunks")
+    """The one pool of that many threads, for all who ask in this process."""
+    return ThreadPoolExecutor(num_threads, thread_name_prefix="chunks", initializer=_enter_pool)
+
+
+def _enter_pool() -> None:
+    _HERE.is_pooled = True
+
+
+# A child process has none of its parent's threads.
+os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -114,7 +114,7 @@ class FragmentHasher:
         if not self._full or not 0 < size <= CHUNK_ELEMENTS:
             raise ValueError(f"chunk: expected {CHUNK_ELEMENTS} elements, fewer only in the last, found {size} more")
         self._full = size == CHUNK_ELEMENTS
-        self._root.append(_leaf_hash(chunk))
+        self._root.append(chunk_hash(chunk))
 
     def hexdigest(self) -> str:
         """The digest of the chunks so far."""
@@ -143,7 +143,11 @@ def _zero_leaf_hash() -> bytes:
     return hashlib.sha256(_LEAF_PREFIX + bytes(CHUNK_BYTES)).digest()
 
 
-def _leaf_hash(chunk: Float32Vector) -> bytes:
+def chunk_hash(chunk: Float32Vector) -> bytes:
+    """The hash of one chunk f32[n], n <= 2^20, as a leaf of its fragment's digest: `merkle.root_of` makes that of them.
+
+    Threads may hash the chunks of a fragment at the same time; the digest takes their hashes in ascending order.
+    """
     # By bits, not by value: -0.0 is not what zero padding is made of.
     if not chunk.view(np.uint32).any():
         return _zero_leaf_hash()

@@ -181,6 +181,10 @@ class NonFiniteUpdateError(TrainingError):
     """NaN or infinity in parameters or pseudo-gradient."""
 
 
+class NonFinitePayloadError(NonFiniteUpdateError, TrustError):
+    """Codec bytes of a peer that stand for NaN or infinity."""
+
+
 class LossSpikeError(TrainingError):
     """The loss left the range that the run allows."""
 

@@ -16,6 +16,7 @@ from federation.blobs.store import BlobStore
 from federation.errors import ConfigError
 from federation.fragments import flatten, scatter
 from federation.manifest import Alias, FragmentTable, Manifest
+from federation.tensor_file import open_theta
 
 Vector = npt.NDArray[np.float32]
 
@@ -46,16 +47,17 @@ class InitialModel:
 _DESCRIPTION: TypeAdapter[InitialModel] = TypeAdapter(InitialModel)
 
 
-def load_initial_model(directory: Path) -> tuple[InitialModel, bytes]:
-    """What `federation init-model` wrote: the description and theta_0's safetensors bytes.
+def load_initial_model(directory: Path) -> tuple[InitialModel, Path]:
+    """What `federation init-model` wrote: the description, and where theta_0's safetensors file is.
 
     Raises:
         ConfigError: a file is missing or is not what it should be.
     """
     advice = "Make it with `federation init-model run.toml --out DIR`."
+    theta = directory / THETA_FILE
     try:
         description = _DESCRIPTION.validate_json((directory / MODEL_FILE).read_bytes())
-        data = (directory / THETA_FILE).read_bytes()
+        theta.stat()
     except OSError as error:
         raise ConfigError(
             f"{error.filename}: expected an initial model, found: {error.strerror}", advice=advice
@@ -64,7 +66,7 @@ def load_initial_model(directory: Path) -> tuple[InitialModel, bytes]:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "document"
         raise ConfigError(f"{directory / MODEL_FILE}: {where}: {first['msg']}", advice=advice) from error
-    return description, data
+    return description, theta
 
 
 def parse_tensors(data: bytes, what: str) -> dict[str, Vector]:
@@ -99,14 +101,14 @@ def to_fragments(tensors: Mapping[str, Vector], tables: Sequence[FragmentTable],
 
 
 def read_fragments(blobs: BlobStore, manifest: Manifest) -> list[Vector]:
-    """theta_0 of a run from its blob, one flat vector per fragment.
+    """theta_0 of a run from its blob, one flat vector per fragment: for those who hold the whole model in memory.
 
     Raises:
         ConfigError: the blob is not the model that the manifest describes.
         ObjectNotFoundError, CorruptObjectError: the blob is missing or damaged.
     """
-    what = f"run {manifest.run}: theta_0"
-    return to_fragments(parse_tensors(blobs.read(manifest.theta_blob), what), manifest.fragments, what)
+    theta = open_theta(blobs, manifest)
+    return [theta[fragment][0 : table.num_elements] for fragment, table in enumerate(manifest.fragments)]
 
 
 def model_bytes(manifest: Manifest, vectors: Sequence[Vector]) -> bytes:

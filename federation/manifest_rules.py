@@ -11,7 +11,7 @@ from itertools import pairwise
 from math import prod
 from typing import Final
 
-from federation.codecs.registry import codec_names
+from federation.codecs.registry import SPARSE, downlink_names, uplink_names
 from federation.config import SLUG_WORDS, Problem, describe
 from federation.ids import COORDINATOR, is_digest, is_slug
 from federation.leaves import Bounds, Member, Plan
@@ -188,14 +188,18 @@ def _outer_problems(manifest: Manifest) -> Problems:
     yield from _within("outer.lr", outer.lr, SMALLEST_FP32, 10)
     if not 0 <= outer.momentum < 1:
         yield Problem(key="outer.momentum", expected="at least 0 and less than 1", found=describe(outer.momentum))
-    elif manifest.codecs.up == "sparse" and outer.momentum:
-        found = describe(outer.momentum)
-        yield Problem(key="outer.momentum", expected="0, because codecs.up is sparse", found=found)
+        return
+    for key in ("up", "down"):
+        name = getattr(manifest.codecs, key)
+        if name in SPARSE and outer.momentum:
+            expected = f"0, because codecs.{key} is {name}"
+            yield Problem(key="outer.momentum", expected=expected, found=describe(outer.momentum))
+            return
 
 
 def _codec_problems(codecs: CodecSettings) -> Problems:
-    yield from _one_of("codecs.up", codecs.up, codec_names())
-    yield from _one_of("codecs.down", codecs.down, codec_names())
+    yield from _one_of("codecs.up", codecs.up, uplink_names())
+    yield from _one_of("codecs.down", codecs.down, downlink_names())
     yield from _within("codecs.error_feedback_beta", codecs.error_feedback_beta, 0, 1)
 
 

@@ -5,10 +5,17 @@ Every operation here is one correctly rounded IEEE operation per element: no FMA
 order. So the bits are the same on every machine.
 """
 
+from typing import Final, TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
-from federation.chunks import Float32Vector, check_vector
+from federation.chunks import CHUNK_ELEMENTS, Float32Vector, check_vector
+
+Lanes: TypeAlias = npt.NDArray[np.float64]
+"""f64[1024]: the partial sums of a dot product over one chunk."""
+
+NUM_LANES: Final = 1024
 
 
 def pseudo_gradient(theta: Float32Vector, local: Float32Vector) -> Float32Vector:
@@ -29,20 +36,39 @@ def merge(theta: Float32Vector, local: Float32Vector, alpha: float) -> Float32Ve
 def fixed_order_dot(x: Float32Vector, y: Float32Vector) -> float:
     """Sum of x_i y_i in fp64 over f32[n], in one fixed order.
 
-    The products are exact in fp64. They are zero-padded to a power of two and folded by halves (element i plus element
-    i + n/2) until one is left; more padding changes nothing.
+    The products are exact in fp64. Element i of a chunk goes to lane i mod 1024, each lane adds its products in
+    ascending order, then the lanes are folded by halves (lane i plus lane i + width / 2) until one is left. The sums of
+    chunks are added in their order. Zeros behind change nothing, and it does not matter in which parts of whole rows
+    of 1024 a chunk is worked on.
     """
     if x.size != y.size:
         raise ValueError(f"dot: expected equal lengths, found {x.size} and {y.size}")
-    width = 1 << max(x.size - 1, 0).bit_length()
-    products = np.zeros(width, np.float64)
-    np.multiply(x, y, out=products[: x.size], dtype=np.float64)
-    return _fold_by_halves(products)
+    total = 0.0
+    for start in range(0, x.size, CHUNK_ELEMENTS):
+        lanes, part = new_lanes(), slice(start, start + CHUNK_ELEMENTS)
+        add_to_lanes(x[part], y[part], lanes)
+        total += fold_lanes(lanes)
+    return total
 
 
-def _fold_by_halves(terms: npt.NDArray[np.float64]) -> float:
-    width = terms.size
-    while width > 1:
-        width //= 2
-        np.add(terms[:width], terms[width : 2 * width], out=terms[:width])
-    return float(terms[0])
+def new_lanes() -> Lanes:
+    """The lanes of a sum that is empty."""
+    return np.zeros(NUM_LANES, np.float64)
+
+
+def add_to_lanes(x: Float32Vector, y: Float32Vector, lanes: Lanes) -> None:
+    """Adds x_i y_i to lane i mod 1024, ascending; a chunk's parts come in order, all but the last in whole rows."""
+    whole = x.size // NUM_LANES * NUM_LANES
+    products = np.multiply(x, y, dtype=np.float64)
+    for row in products[:whole].reshape(-1, NUM_LANES):
+        np.add(lanes, row, out=lanes)
+    lanes[: x.size - whole] += products[whole:]
+
+
+def fold_lanes(lanes: Lanes) -> float:
+    """The sum of the lanes, folded by halves; they are left as they are."""
+    folded = lanes
+    while folded.size > 1:
+        half = folded.size // 2
+        folded = np.add(folded[:half], folded[half:])
+    return float(folded[0])

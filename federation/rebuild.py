@@ -53,6 +53,7 @@ def rebuild(
     manifest: Manifest,
     fragment: int,
     chain: Sequence[CommitRecord],
+    num_threads: int = 1,
 ) -> int:
     """Makes the chain's last version present and intact; returns how many commits had to be computed again.
 
@@ -67,23 +68,44 @@ def rebuild(
     num_elements = manifest.fragments[fragment].num_elements
     known = first_digests(manifest, fragment)
     start = len(chain)
-    while start and not _is_trusted(store, run, fragment, chain[start - 1], num_elements):
+    while start and not _is_trusted(store, run, fragment, chain[start - 1], num_elements, num_threads):
         start -= 1
-    if not start and not is_intact(store, run, fragment, 0, num_elements, known):
+    if not start and not make_intact(store, run, fragment, 0, num_elements, known, num_threads):
         raise ObjectNotFoundError(
             f"run {run}, fragment {fragment}: expected version 0 with theta {short(known.theta)}, found none intact",
             advice="Write version 0 from the run's initial parameters first.",
         )
     known = chain[start - 1].digests if start else known
     for record in chain[start:]:
-        known = _repeat(store, blobs, run, manifest, fragment, record, known)
+        known = _repeat(store, blobs, run, manifest, fragment, record, known, num_threads)
+        newer = {version for version in store.versions(run, fragment) if version > record.version}
+        current = {record.base_version, record.version} | newer
+        store.prune(run, fragment, current=current, in_force=[other.version for other in chain])
     return len(chain) - start
 
 
-def _is_trusted(store: StateStore, run: str, fragment: int, record: CommitRecord, num_elements: int) -> bool:
+def make_intact(
+    store: StateStore,
+    run: str,
+    fragment: int,
+    version: int,
+    num_elements: int,
+    expected: StateDigests,
+    num_threads: int = 1,
+) -> bool:
+    """`is_intact` of any copy that the store has; damaged ones before it are removed, so that `open` gives that one."""
+    while not is_intact(store, run, fragment, version, num_elements, expected, num_threads):
+        if not store.drop_copy(run, fragment, version):
+            return False
+    return True
+
+
+def _is_trusted(
+    store: StateStore, run: str, fragment: int, record: CommitRecord, num_elements: int, num_threads: int
+) -> bool:
     digests = record.digests
-    return bool(digests.momentum and digests.residual) and is_intact(
-        store, run, fragment, record.version, num_elements, digests
+    return bool(digests.momentum and digests.residual) and make_intact(
+        store, run, fragment, record.version, num_elements, digests, num_threads
     )
 
 
@@ -95,9 +117,20 @@ def _repeat(
     fragment: int,
     record: CommitRecord,
     base: StateDigests,
+    num_threads: int,
 ) -> StateDigests:
     result = commit_round(
-        blobs, store, run, manifest, record.round, fragment, record.base_version, record.sealed, expected=base
+        blobs,
+        store,
+        run,
+        manifest,
+        record.round,
+        fragment,
+        record.base_version,
+        record.sealed,
+        expected=base,
+        durable=record.version % manifest.snapshot_every_rounds == 0,
+        num_threads=num_threads,
     )
     pairs = (
         ("blob", record.blob_digest, result.blob_digest),

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The oracle: the whole protocol in one process, from windows to commits, in plain numpy.
 
-The federation must equal it to the bit. So it shares no arithmetic with the federation: it has its own codecs, weights,
-outer step and timetable, and takes only the manifest's data types. It keeps every θ, knows every payload at once and
-therefore needs neither digests nor blobs to travel. Arithmetic is explicit fp32 (DESIGN 3): one rounding per operation.
+The federation must equal it to the bit. So it shares no arithmetic with the federation: it has its own codecs
+(`reference_codecs`), weights, outer step and timetable, and takes only the manifest's data types. It keeps every θ,
+knows every payload at once and therefore needs neither digests nor blobs to travel. Arithmetic is explicit fp32
+(DESIGN 3): one rounding per operation.
 Streaming DiLoCo: arXiv 2501.18512, algorithm 2; DiLoCo: 2311.08105; error feedback: 2508.15706.
 """
 
@@ -13,14 +14,24 @@ from math import inf
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from federation.manifest import FragmentTable, Manifest, TableEntry
+from federation.reference_codecs import Vector, decode, encode
 
-Vector = NDArray[np.float32]
-
-_BLOCK = 128
-_LARGEST = {"int8": 127, "int4": 7}
+__all__ = [
+    "Reference",
+    "RoundPlan",
+    "RoundResult",
+    "Site",
+    "Vector",
+    "decode",
+    "encode",
+    "inner_lr",
+    "outer_step",
+    "run_reference",
+    "weighted_sum",
+    "weights_of",
+]
 
 
 class Site(Protocol):
@@ -70,53 +81,6 @@ class RoundResult:
     weight_tokens: Mapping[str, int] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     blob: bytes = b""
-
-
-def to_bf16(x: Vector) -> NDArray[np.uint16]:
-    """Bits of the bf16 value nearest to each fp32 value, ties to the even one; finite x only."""
-    below = (x.view(np.uint32) >> 16).astype(np.uint32)
-    down, up = ((b << np.uint32(16)).view(np.float32).astype(np.float64) for b in (below, below + np.uint32(1)))
-    far_down, far_up = np.abs(x - down), np.abs(up - x)
-    take_up = (far_up < far_down) | ((far_up == far_down) & (below % 2 == 1))
-    return np.where(take_up, below + 1, below).astype(np.uint16)
-
-
-def from_bf16(bits: NDArray[np.uint16]) -> Vector:
-    """The fp32 values of bf16 bits."""
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-def encode(codec: str, x: Vector) -> bytes:
-    """Bytes of a vector f32[n] under fp32, bf16, int8 or int4 (blocks of 128 with a bf16 scale in front)."""
-    if codec == "fp32":
-        return x.astype("<f4").tobytes()
-    if codec == "bf16":
-        return to_bf16(x).astype("<u2").tobytes()
-    largest = _LARGEST[codec]
-    blocks = np.zeros((-(-x.size // _BLOCK), _BLOCK), np.float32)
-    blocks.reshape(-1)[: x.size] = x
-    bits = to_bf16(np.abs(blocks).max(axis=1) / np.float32(largest))
-    scale = from_bf16(bits)[:, None]
-    q = np.rint(np.divide(blocks, scale, out=np.zeros_like(blocks), where=scale > 0))
-    body = np.clip(q, -largest, largest).astype(np.int8).view(np.uint8)
-    if codec == "int4":
-        body = (body[:, 0::2] & 15) + 16 * (body[:, 1::2] & 15)
-    return np.concatenate([bits.astype("<u2").view(np.uint8).reshape(-1, 2), body], axis=1).tobytes()
-
-
-def decode(codec: str, data: bytes, num_elements: int) -> Vector:
-    """The vector f32[num_elements] that bytes of `encode` stand for."""
-    if codec == "fp32":
-        return np.frombuffer(data, "<f4").astype(np.float32)
-    if codec == "bf16":
-        return from_bf16(np.frombuffer(data, "<u2").astype(np.uint16))
-    rows = np.frombuffer(data, np.uint8).reshape(-(-num_elements // _BLOCK), -1)
-    scale = from_bf16(rows[:, :2].astype(np.uint16) @ np.array([1, 256], np.uint16))
-    body = rows[:, 2:].view(np.int8)
-    if codec == "int4":
-        nibbles = np.stack([rows[:, 2:] % 16, rows[:, 2:] // 16], axis=2).reshape(len(rows), _BLOCK).astype(np.int8)
-        body = np.where(nibbles > 7, nibbles - 16, nibbles)
-    return (body.astype(np.float32) * scale[:, None]).reshape(-1)[:num_elements]
 
 
 def weights_of(tokens: Mapping[str, int], weighting: str) -> dict[str, float]:

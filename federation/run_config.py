@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
+from federation.codecs.registry import SPARSE
 from federation.config import Problem, Section, parse_toml, raise_if_any, read_config_text
 from federation.durations import count
 from federation.leaves import Bounds, Member, Plan
@@ -72,7 +73,7 @@ class CodecsSection(Section):
     """`[codecs]`: how updates and commits are compressed."""
 
     up: str = "bf16"
-    down: str = "bf16"
+    down: str | None = None
     error_feedback: bool | None = None
     error_feedback_beta: float = 0.95
 
@@ -232,18 +233,15 @@ def check_manifest(manifest: Manifest, limits: Limits = DEFAULT_LIMITS) -> None:
 
 def resolve(config: RunConfig) -> Manifest:
     """The manifest that a run.toml asks for, without an initial model (its digests and tables are empty)."""
-    momentum = config.outer.momentum
-    if momentum is None:
-        momentum = 0.0 if config.codecs.up == "sparse" else 0.9
-    lr = config.outer.lr if config.outer.lr is not None else default_outer_lr(len(config.sites))
+    codecs = _codecs(config.codecs)
     tau, alpha = config.schedule.tau, config.schedule.alpha
     return Manifest(
         run=config.run.id,
         consortium=config.run.consortium,
         plan=_plan(config),
         alpha=alpha if alpha is not None else (0.5 if tau else 0.0),
-        outer=OuterSettings(lr=lr, momentum=momentum),
-        codecs=_codecs(config.codecs),
+        outer=_outer(config, codecs),
+        codecs=codecs,
         inner=_inner(config),
         model=_model(config),
         trainer=TrainerSettings(**config.trainer.model_dump()),
@@ -257,7 +255,7 @@ def resolve(config: RunConfig) -> Manifest:
 
 
 def default_outer_lr(num_sites: int) -> float:
-    """Outer learning rate by number of sites: 0.4 for one, 0.6 below eight, 0.8 from there."""
+    """Outer learning rate with momentum by number of sites: 0.4 for one, 0.6 below eight, 0.8 from there."""
     if num_sites <= 1:
         return 0.4
     return 0.6 if num_sites < 8 else 0.8
@@ -335,12 +333,22 @@ def _member(config: RunConfig, site: SiteSection) -> Member:
 
 
 def _codecs(section: CodecsSection) -> CodecSettings:
-    feedback = section.error_feedback
+    feedback, down = section.error_feedback, section.down
     return CodecSettings(
         up=section.up,
-        down=section.down,
+        down=down if down is not None else ("sparse-down" if section.up == "sparse" else "bf16"),
         error_feedback=feedback if feedback is not None else section.up == "sparse",
         error_feedback_beta=section.error_feedback_beta,
+    )
+
+
+def _outer(config: RunConfig, codecs: CodecSettings) -> OuterSettings:
+    """SparseLoCo's setting (arXiv 2508.15706) is a plain step at rate 1; what is dense has Nesterov momentum."""
+    lr, momentum = config.outer.lr, config.outer.momentum
+    sparse = codecs.up in SPARSE or codecs.down in SPARSE
+    return OuterSettings(
+        lr=lr if lr is not None else (1.0 if sparse else default_outer_lr(len(config.sites))),
+        momentum=momentum if momentum is not None else (0.0 if sparse else 0.9),
     )
 
 

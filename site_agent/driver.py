@@ -19,7 +19,7 @@ from federation.mailbox.mailbox import MAX_BLOB_WAIT_SECONDS, Mailbox
 from federation.messages import SiteStatus
 from federation.roster import TrustedRosters
 from federation.rounds import Federation
-from site_agent import layout
+from site_agent import derived, layout
 from site_agent.agent_state import AgentState
 from site_agent.decider import decide
 from site_agent.entries import Entry, EpochBegan
@@ -149,6 +149,17 @@ class Agent:
         self.telemetry.send(self.state, now_us)
         self._tell()
         return busy
+
+    def awaited(self) -> tuple[str, ...]:
+        """Files that a job is to leave for the rounds that it trains; cheap to look for between two passes."""
+        found = []
+        for run in derived.runs_of(self.federation, self.settings.site):
+            for opened, _ in derived.my_open_rounds(run, self.settings.site):
+                number = self.state.issued.get((run.id, opened.number))
+                key = (run.id, opened.number, opened.fragment, opened.base_digest)
+                if number is not None and key not in self.state.signed:
+                    found.append(layout.allocation_paths(run.id, number).update(opened.number))
+        return tuple(found)
 
     def close(self) -> None:
         """Releases files; everything is durable already."""

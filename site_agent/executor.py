@@ -23,6 +23,7 @@ from federation.messages import (
     SiteStatus,
     UpdateOffer,
 )
+from federation.trace import mark
 from site_agent import instructions as do
 from site_agent import job_files, layout, status
 from site_agent.entries import AllocationEnded, AllocationSubmitted, Entry, PayloadDropped, Posted
@@ -46,6 +47,7 @@ class Executor:
         trainer_of: name of the trainer that a run's manifest asks for.
         roster_version: of the newest roster that this site trusts.
         software: what a status report calls this release.
+        on_posted: called when a message lies in out/: the courier need not wait for the end of the pass.
     """
 
     fs: FileSystem
@@ -62,6 +64,7 @@ class Executor:
     trainer_of: Callable[[str], str]
     roster_version: Callable[[], int]
     software: str
+    on_posted: Callable[[], None] = lambda: None
     _last_status: SiteStatus | None = None
     _last_status_us: int = 0
     _complained: set[str] = field(default_factory=set)
@@ -162,6 +165,7 @@ class Executor:
         outcome = self.orders.outcome(instruction)
         failpoint("agent.after-outcome")
         self.observer.outcome_written(instruction.run, outcome)
+        mark("outcome", round=outcome.round, kind=outcome.kind.value)
 
     def _drop(self, instruction: do.DropPayload) -> None:
         self.fs.remove(layout.allocation_paths(instruction.run, instruction.allocation).payload(instruction.round))
@@ -197,6 +201,7 @@ class Executor:
             case do.PostCosignature():
                 body = self._cosignature(instruction, now_us)
         self._send(body, blobs)
+        mark("posted", kind=type(instruction).__name__, key=instruction.key)
         self._journal(Posted(key=instruction.key))
 
     def _offer(self, instruction: do.PostUpdate) -> UpdateOffer:
@@ -228,6 +233,7 @@ class Executor:
     def _send(self, body: MessageBody, blobs: tuple[str, ...] = ()) -> None:
         checkpoint = (self.copy.size, self.copy.root()) if self.copy.size else (0, "")
         self.mailbox.post(body, blobs=blobs, roster_version=self.roster_version(), checkpoint=checkpoint)
+        self.on_posted()
 
     # ------------------------------------------------------------------------------------------------------------------
 

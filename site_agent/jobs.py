@@ -181,6 +181,9 @@ class WorkOrder:
         languages: ISO codes of the files to train and to evaluate on.
         seed: of this site's data order.
         num_threads: of torch; bit-exact resumption is promised for 1.
+        num_codec_threads: that encode updates and apply commits, the same bits for any number; 0: every processor that
+            the job may use.
+        check_theta_every: of so many commits of a fragment, the job compares one with its digest.
         device: "cpu" or a torch device.
         max_idle_seconds: a job without an order for so long exits, resumable.
         seconds_limit: wall time of the allocation, 0 for none.
@@ -199,6 +202,8 @@ class WorkOrder:
     languages: tuple[str, ...]
     seed: int
     num_threads: int = 1
+    num_codec_threads: int = 0
+    check_theta_every: int = 1
     device: str = "cpu"
     max_idle_seconds: float = 600.0
     seconds_limit: int = 0

@@ -19,6 +19,8 @@ class JobSettings:
     languages: tuple[str, ...]
     seed: int = 0
     num_threads: int = 1
+    num_codec_threads: int = 0
+    check_theta_every: int = 1
     device: str = "cpu"
     max_idle_seconds: float = 600.0
     seconds_limit: int = 0
@@ -48,6 +50,8 @@ class OrderDesk:
             languages=settings.languages,
             seed=settings.seed,
             num_threads=settings.num_threads,
+            num_codec_threads=settings.num_codec_threads,
+            check_theta_every=settings.check_theta_every,
             device=settings.device,
             max_idle_seconds=settings.max_idle_seconds,
             seconds_limit=settings.seconds_limit,

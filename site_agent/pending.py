@@ -43,12 +43,14 @@ def pending(
     settings: AgentSettings, state: AgentState, federation: Federation, seen: Observations, now_us: int
 ) -> list[Instruction]:
     """Instructions to carry out now, in order. The last one is always the status report."""
-    found: list[Instruction] = [*_cosignature(state, seen)]
-    for run in derived.runs_of(federation, settings.site):
+    runs = derived.runs_of(federation, settings.site)
+    # Outcomes first: a job may be waiting for one.
+    found: list[Instruction] = [o for run in runs for o in _outcomes(run, settings.site, state, seen)]
+    found += _cosignature(state, seen)
+    for run in runs:
         live = state.live_allocation(run.id)
         job = derived.job_of(run.id, state, seen)
         found += _posts(run, settings.site, state)
-        found += _outcomes(run, settings.site, state, seen)
         if live is not None:
             found += _submission(settings, run, live, job, seen, now_us)
             found += _stop(settings, live, job, now_us)

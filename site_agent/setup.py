@@ -164,6 +164,8 @@ def _job_settings(config: SiteConfig, directory: Path) -> JobSettings:
         languages=config.languages,
         seed=job.seed,
         num_threads=job.num_threads,
+        num_codec_threads=job.num_codec_threads,
+        check_theta_every=job.check_theta_every,
         device=job.device,
         max_idle_seconds=job.max_idle_seconds,
         seconds_limit=job.seconds_limit,

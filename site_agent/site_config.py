@@ -53,12 +53,15 @@ def _reference_only() -> dict[str, TrainerEntry]:
 class JobSection(Section):
     """`[job]`: what one job gets of this machine.
 
-    `max_idle_seconds`: a job without work for so long ends, and can be continued. `seconds_limit`: wall time of one
+    `num_codec_threads`: threads that encode updates and apply commits, 0 for every processor that the job may use.
+    `check_theta_every`: of so many commits of a fragment, a job compares one with its digest. `max_idle_seconds`: a job without work for so long ends, and can be continued. `seconds_limit`: wall time of one
     job, 0 for none. `num_gpus`: for the policy's budget. `isolate_network`: a job gets no network at all, where this
     user may make a network namespace.
     """
 
     num_threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    num_codec_threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    check_theta_every: Annotated[int, Field(ge=1, le=1000)] = 1
     num_gpus: Annotated[int, Field(ge=0, le=65_536)] = 0
     device: Device = "cpu"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -85,12 +88,14 @@ class AgentSection(Section):
 
 
 class CourierSection(Section):
-    """`[courier]`: how the gRPC courier goes out.
+    """`[courier]`: how the gRPC courier goes out. A serving agent notices changes.
 
     `http_proxy`: "http://HOST:PORT" of an HTTP CONNECT proxy, "" for none; the environment's variables do not count.
+    `max_upload_bytes_per_second`: of updates and other blobs, on average; 0 for as fast as they go.
     """
 
     http_proxy: Annotated[str, _matches(r"|http://[!-~]{1,500}:[0-9]{1,5}/?", "http://HOST:PORT or nothing")] = ""
+    max_upload_bytes_per_second: Annotated[int, Field(ge=0, lt=2**53)] = 0
 
 
 class SiteConfig(Section):
@@ -133,6 +138,11 @@ def load_site_config(site_dir: Path) -> SiteConfig:
     config = parse_toml(text, SITE_FILE, SiteConfig)
     raise_if_any(SITE_FILE, _problems(config, site_dir), text=text)
     return config
+
+
+def load_courier_section(site_dir: Path) -> CourierSection:
+    """`[courier]` of SITE_DIR/site.toml, for who looks at it again and again. Raises ConfigError."""
+    return parse_toml(read_config_text(site_dir / SITE_FILE), SITE_FILE, SiteConfig).courier
 
 
 def _problems(config: SiteConfig, site_dir: Path) -> list[Problem]:
@@ -179,6 +189,7 @@ max_failures = 5           # failed jobs in a row, then rounds are declined unti
 
 [courier]
 http_proxy = ""            # of an HTTP CONNECT proxy that the gRPC courier goes out through: "http://HOST:PORT"
+max_upload_bytes_per_second = 0
 
 # A manifest names a trainer; this table says which Python module is started for it.
 [trainers.{REFERENCE_TRAINER}]

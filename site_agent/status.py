@@ -94,7 +94,9 @@ def _participations(run: Run, site: str, state: AgentState, seen: Observations) 
     for found, _ in derived.my_open_rounds(run, site):
         key = (run.id, found.number, found.fragment, found.base_digest)
         here = job if job is not None and job.round == found.number else None
-        if key in state.signed or found.number in left or (here is not None and not here.training):
+        # A job trains on while it writes what it encoded.
+        is_behind = job is not None and job.round > found.number and (run.id, found.number) in state.issued
+        if key in state.signed or found.number in left or is_behind or (here is not None and not here.training):
             phase = Phase.UPLOADING
         else:
             phase = Phase.TRAINING if here is not None else Phase.INVITED

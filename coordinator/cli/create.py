@@ -8,10 +8,12 @@ from typing import Any
 
 from coordinator.operator_client import OperatorClient, new_id
 from federation import wire
+from federation.blobs.store import BlobStore
 from federation.errors import ConfigError
 from federation.ids import short
 from federation.initial_model import SETTINGS_FILE, load_initial_model
 from federation.manifest import Manifest
+from federation.merkle import BLOB_PIECE_BYTES
 from federation.messages import Command, CommandKind
 from federation.run_config import availability_sentence, build_manifest, load_run_config
 
@@ -51,7 +53,7 @@ def create_run(client: OperatorClient, config_path: Path, model_dir: Path, wait_
         raise ConfigError(
             f"{config_path}: run.consortium: expected {client.consortium} (the roster's), found {manifest.consortium}"
         )
-    theta_blob = client.blobs.put(theta)
+    theta_blob = _stored(client.blobs, theta)
     if theta_blob != description.theta_blob:
         raise ConfigError(f"{model_dir}: theta_0: expected {short(description.theta_blob)}, found {short(theta_blob)}")
     digest = client.blobs.put(wire.manifest_to_bytes(manifest))
@@ -70,3 +72,14 @@ def create_run(client: OperatorClient, config_path: Path, model_dir: Path, wait_
         "parameters": description.num_parameters,
         "availability": availability_sentence(manifest.plan),
     }
+
+
+def _stored(blobs: BlobStore, path: Path) -> str:
+    """Stores a file as a blob, piece by piece; returns its digest."""
+    try:
+        with path.open("rb") as file, blobs.writer() as sink:
+            while piece := file.read(BLOB_PIECE_BYTES):
+                sink.write(piece)
+            return sink.finish()
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a readable file, found: {error.strerror}") from error

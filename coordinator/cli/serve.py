@@ -4,7 +4,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -65,7 +65,8 @@ def serve(directory: Path, listen: str | None, poll_seconds: float, take_over: b
     stop = StopOnSignals()
     with DirectoryLock(RealFileSystem(directory), this_process(), force=take_over) as lock:
         coordinator = open_coordinator(directory, time.time())
-        with _network(coordinator, directory, listen) as network:
+        with closing(coordinator), _network(coordinator, directory, listen) as network:
+            coordinator.on_work_done = network.arrived.set
             leaves = count(coordinator.ledger.size, "leaf", "leaves")
             click.echo(f"coordinator of {coordinator.consortium}: ledger has {leaves}")
             _loop(coordinator, lock, stop, network, poll_seconds)

@@ -5,19 +5,26 @@ import asyncio
 
 
 class Changes:
-    """Each `announce` wakes all who wait; who begins to wait later waits for the next one."""
+    """Each `announce` wakes all who wait for it; who begins to wait later waits for the next one."""
 
     def __init__(self) -> None:
-        self._next = asyncio.Event()
+        self._next: dict[str, asyncio.Event] = {}
 
-    def announce(self) -> None:
-        """On the loop's own thread."""
-        self._next.set()
-        self._next = asyncio.Event()
+    def announce(self, peer: str = "") -> None:
+        """Something changed for everybody, or for one peer alone. On the loop's own thread."""
+        found = [self._next.pop(peer, None)] if peer else list(self._next.values())
+        if not peer:
+            self._next.clear()
+        for event in found:
+            if event is not None:
+                event.set()
 
-    def subscribe(self) -> asyncio.Event:
-        """Set by the next change. Taken before looking, so that no change falls between look and wait."""
-        return self._next
+    def subscribe(self, peer: str = "") -> asyncio.Event:
+        """Set by the next change for everybody, or for this peer.
+
+        Taken before looking, so that no change falls between look and wait.
+        """
+        return self._next.setdefault(peer, asyncio.Event())
 
 
 async def wait_until(event: asyncio.Event, seconds: float) -> None:

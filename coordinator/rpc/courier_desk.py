@@ -11,7 +11,7 @@ from federation.durable.api import FileSystem
 from federation.errors import LimitExceededError, ProtocolError, ProtocolVersionError
 from federation.ids import check_slug, is_digest
 from federation.limits import DEFAULT_LIMITS
-from federation.mailbox.ends import InEnd, MailboxLimits, Offered, OutEnd, Ranges
+from federation.mailbox.ends import InEnd, MailboxLimits, Offered, OutEnd, Ranges, Vouch
 from federation.rpc.channel import PROTOCOL_VERSIONS
 
 MAX_REPLY_BYTES: Final = DEFAULT_LIMITS.max_envelope_bytes
@@ -87,10 +87,10 @@ class Taken:
 class PeerMailbox:
     """One peer's mailbox as the network sees it. Threads may share it."""
 
-    def __init__(self, fs: FileSystem, peer: str, limits: MailboxLimits) -> None:
+    def __init__(self, fs: FileSystem, peer: str, limits: MailboxLimits, vouch: Vouch | None = None) -> None:
         base = f"mailbox/{check_slug(peer, 'peer')}"
         self._out = OutEnd(fs, base)
-        self._in = InEnd(fs, base, limits)
+        self._in = InEnd(fs, base, limits, vouch)
 
     def pull(self, wanted: Wanted) -> Brought:
         """What is offered, and as many of the messages that the caller lacks as fit.
@@ -132,6 +132,10 @@ class PeerMailbox:
         """Pieces of a blob that are not durable here, the first ranges of them; () if it is complete."""
         return self._in.pieces_missing(digest, num_bytes)[:MAX_RANGES_IN_REPLY]
 
+    def pieces_absent(self, digest: str, num_bytes: int) -> Ranges:
+        """Pieces of a blob that are not here, durable or not, the first ranges of them; () if it is complete."""
+        return self._in.pieces_absent(digest, num_bytes)[:MAX_RANGES_IN_REPLY]
+
     def put_piece(self, digest: str, num_bytes: int, piece: int, data: bytes) -> bool:
         """See `InEnd.put_piece`."""
         return self._in.put_piece(digest, num_bytes, piece, data)
@@ -161,9 +165,11 @@ class PeerMailbox:
 class CourierDesk:
     """Mailboxes by peer, each opened once."""
 
-    def __init__(self, fs: FileSystem, limits: MailboxLimits) -> None:
+    def __init__(self, fs: FileSystem, limits: MailboxLimits, vouch: Vouch | None = None) -> None:
+        """Takes what is told of blobs that were verified as they came: `BlobStore.vouch`."""
         self._fs = fs
         self._limits = limits
+        self._vouch = vouch
         self._lock = threading.Lock()
         self._mailboxes: dict[str, PeerMailbox] = {}
 
@@ -171,7 +177,7 @@ class CourierDesk:
         """The mailbox of a member; `peer` is its certificate's id, never anything that it sent."""
         with self._lock:
             if peer not in self._mailboxes:
-                self._mailboxes[peer] = PeerMailbox(self._fs, peer, self._limits)
+                self._mailboxes[peer] = PeerMailbox(self._fs, peer, self._limits, self._vouch)
             return self._mailboxes[peer]
 
     def forget(self, peers: Collection[str]) -> None:

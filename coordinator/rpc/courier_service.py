@@ -16,6 +16,7 @@ from coordinator.rpc.membership import Membership
 from coordinator.rpc.workers import Workers
 from federation.errors import ProtocolError
 from federation.mailbox.ends import Ranges
+from federation.trace import mark
 from federation.v1 import courier_pb2 as pb
 from federation.v1 import courier_pb2_grpc as pb_grpc
 
@@ -71,7 +72,7 @@ class CourierService(pb_grpc.CourierServicer):
         mailbox, now = self._mailbox(caller), asyncio.get_running_loop().time
         deadline = now() + min(request.wait_ms / 1000, MAX_WAIT_SECONDS)
         while True:
-            change = self._changes.subscribe()
+            change = self._changes.subscribe(caller.identity.id)
             brought = await self._run(caller, mailbox.pull, wanted)
             if brought.is_news or now() >= deadline:
                 return _pull_reply(brought)
@@ -109,11 +110,14 @@ class CourierService(pb_grpc.CourierServicer):
             if blob not in (None, found):
                 raise ProtocolError("PutBlob: expected pieces of one blob, found those of another one")
             blob = found
+            mark("piece", site=caller.identity.id, digest=found[0], piece=request.piece)
             if await self._run(caller, mailbox.put_piece, *found, request.piece, request.data):
                 self._arrived()
         if blob is None:  # nothing was sent, or the line was cut before it came
             return pb.StatBlobReply()
-        return await self._stat(caller, *blob)
+        # An fsync for each call would slow all down: who is cut off asks with StatBlob what has become durable.
+        absent = await self._run(caller, mailbox.pieces_absent, *blob)
+        return pb.StatBlobReply(complete=not absent, pieces_missing=_ranges(absent))
 
     async def GetBlob(self, request: pb.GetBlobRequest, caller: Caller) -> AsyncIterator[pb.BlobPiece]:
         """Sends pieces of one offered blob."""

@@ -97,7 +97,9 @@ class Caller:
         """All requests. Raises DeadlineExceededError if one takes too long."""
         while (data := await self._received()) is not None:
             await self._pay(len(data))
-            yield self._parsed(data)
+            parsed = [self._parsed(data)]
+            del data
+            yield parsed.pop()  # no reference stays here: with many streams, each copy of a piece counts
 
     async def _received(self) -> bytes | None:
         seconds = self._timing.message_seconds

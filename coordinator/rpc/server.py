@@ -35,7 +35,7 @@ from federation.certificates import Issuers, der, load_tls_key
 from federation.durable.api import FileSystem
 from federation.errors import ConfigError
 from federation.log import SECURITY_LOGGER
-from federation.mailbox.ends import MailboxLimits
+from federation.mailbox.ends import MailboxLimits, Vouch
 from federation.rpc import loop
 from federation.rpc.channel import MAX_MESSAGE_BYTES
 from federation.v1 import courier_pb2, courier_pb2_grpc
@@ -52,6 +52,9 @@ MAX_CALLS: Final = 4096
 
 MAX_OPEN_FILES: Final = 16_384
 MAX_METADATA_BYTES: Final = 16 * 1024
+LOOKAHEAD_BYTES: Final = 1024 * 1024
+"""Received and not yet read, of one stream: enough for 10 MB/s each over a round trip of 100 ms."""
+
 HANDSHAKE_SECONDS: Final = 10.0
 RECHECK_SECONDS: Final = 1.0
 """How soon an open stream ends after its certificate has expired."""
@@ -71,8 +74,12 @@ class NetworkServer:
         membership: Membership,
         timing: Timing | None = None,
         handshake_seconds: float = HANDSHAKE_SECONDS,
+        vouch: Vouch | None = None,
     ) -> None:
         """Reads the TLS key of a coordinator's directory.
+
+        Args:
+            vouch: `BlobStore.vouch` of the store that takes blobs over from the mailboxes.
 
         Raises:
             ConfigError: there is none, or the roster in force names other keys than lie here.
@@ -93,7 +100,7 @@ class NetworkServer:
             limits=call_limits(network.limits),
         )
         self._guard = Guard(self._gate, timing or Timing(), Complaints(logging.getLogger(SECURITY_LOGGER)))
-        self._courier = CourierDesk(fs, mailbox_limits(network.limits))
+        self._courier = CourierDesk(fs, mailbox_limits(network.limits), vouch)
         self._workers = Workers()
         self._changes = Changes()
         self._health = health.aio.HealthServicer()
@@ -125,9 +132,9 @@ class NetworkServer:
         self._courier.forget(membership.revoked)
         loop.network_loop().call_soon_threadsafe(self._gate.recheck)
 
-    def wake(self) -> None:
-        """The driver has published something: who waits looks again."""
-        loop.network_loop().call_soon_threadsafe(self._changes.announce)
+    def wake(self, peer: str = "") -> None:
+        """The driver has published something, for one peer or for all: who waits looks again."""
+        loop.network_loop().call_soon_threadsafe(self._changes.announce, peer)
 
     def stop(self) -> None:
         """Ends all calls, closes the port, and makes durable what has arrived."""
@@ -175,6 +182,10 @@ class NetworkServer:
             ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
             ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
             ("grpc.server_handshake_timeout_ms", round(self._handshake_seconds * 1000)),
+            # What a caller may send ahead of what was stored. Left to itself gRPC raises it while storing is slower
+            # than the network, up to whole payloads of all sites at once.
+            ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
+            ("grpc.http2.bdp_probe", 0),
             ("grpc.max_connection_idle_ms", 600_000),
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),

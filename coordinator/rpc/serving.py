@@ -34,9 +34,12 @@ class Network:
                 advice="`coordinator init` of this release makes one; have its request signed into the next roster.",
             )
         membership = membership_of(coordinator)
-        self._server = NetworkServer(coordinator.fs, network=network, issuers=issuers, membership=membership)
+        self._server = NetworkServer(
+            coordinator.fs, network=network, issuers=issuers, membership=membership, vouch=coordinator.blobs.vouch
+        )
         coordinator.invites = self._invite
         coordinator.on_change = lambda: self._server.update(membership_of(coordinator))
+        coordinator.on_publish = self._server.wake
         self.address = self._server.start()
 
     def after_step(self, busy: bool) -> None:
@@ -53,6 +56,7 @@ class Network:
     def stop(self) -> None:
         """Closes the port."""
         self._coordinator.on_change = lambda: None
+        self._coordinator.on_publish = lambda _: None
         self._server.stop()
 
     def _invite(self, invite: InviteIssuedV1, public: bytes) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,7 +76,8 @@ class ShapedLink:
         except OSError:
             writer.close()
             return
-        await asyncio.gather(_carry(self.up, reader, far_writer), _carry(self.down, far_reader, writer))
+        with suppress(asyncio.CancelledError):  # at the process's end, which is no error of this connection
+            await asyncio.gather(_carry(self.up, reader, far_writer), _carry(self.down, far_reader, writer))
         far_writer.close()
         writer.close()
 

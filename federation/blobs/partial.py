@@ -8,7 +8,7 @@ again. Memory: the hashes, and the pieces that the callers hold.
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from federation.blobs.piece_log import (
@@ -97,7 +97,13 @@ class PartialBlob:
         """Ranges of pieces (first and last included, ascending) that are not durable: see `checkpoint`."""
         with self._lock:
             states = bytes(self._states)
-        return list(_ranges_without(states, _DURABLE))
+        return list(_ranges_without(states, bytes([_DURABLE])))
+
+    def absent(self) -> list[tuple[int, int]]:
+        """Ranges of pieces that are not here, durable or not."""
+        with self._lock:
+            states = bytes(self._states)
+        return list(_ranges_without(states, bytes([_ARRIVED, _DURABLE])))
 
     def put(self, piece: int, data: bytes | bytearray | memoryview) -> None:
         """Takes one piece; it is durable after the next `checkpoint`, which comes by itself every 64 MiB.
@@ -115,6 +121,7 @@ class PartialBlob:
         try:
             leaf = leaf_hash(data)
             self._writer.write_at(piece * BLOB_PIECE_BYTES, data)
+            self._writer.begin_sync(piece * BLOB_PIECE_BYTES, self._length_of(piece))
             due = self._arrive(piece, leaf)
         except BaseException:
             with self._lock:
@@ -129,8 +136,12 @@ class PartialBlob:
         with self._syncing:
             self._checkpoint(1)
 
-    def publish(self, path: str) -> None:
+    def publish(self, path: str, on_verified: Callable[[str], None] = lambda _: None) -> None:
         """Gives the complete blob its final name, durably. Does nothing if that has been done.
+
+        Args:
+            path: the final name.
+            on_verified: called with the present name, when the bytes are durable and have the digest.
 
         Raises:
             ProtocolError: pieces are missing.
@@ -145,8 +156,11 @@ class PartialBlob:
                 found = f"{self._num_arrived} of {self.num_pieces}"
                 raise ProtocolError(f"blob {self.digest}: expected all pieces to be here, found {found}")
             self._check_root()
-            self._checkpoint(1)
+            self._writer.sync()  # all that counts: the sidecar has done its work
+            with self._lock:
+                self._states[:] = bytes([_DURABLE]) * self.num_pieces
             self._end(f"published as {path}")
+            on_verified(self._part)
             self._fs.rename(self._part, path)
             self._fs.remove(
                 self._sidecar
@@ -307,7 +321,7 @@ def discard_partial(fs: FileSystem, base_dir: str, digest: str) -> None:
     fs.remove(f"{base_dir}/{digest}{PART_SUFFIX}")
 
 
-def _ranges_without(states: bytes, state: int) -> Iterator[tuple[int, int]]:
-    """First and last index of each run of other bytes than `state`."""
-    for run in re.finditer(b"[^" + re.escape(bytes([state])) + b"]+", states, re.DOTALL):
+def _ranges_without(states: bytes, without: bytes) -> Iterator[tuple[int, int]]:
+    """First and last index of each run of other bytes than these."""
+    for run in re.finditer(b"[^" + re.escape(without) + b"]+", states, re.DOTALL):
         yield run.start(), run.end() - 1

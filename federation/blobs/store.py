@@ -5,6 +5,7 @@ A digest is `federation.merkle.blob_digest`: an RFC 6962 root over pieces of 1 M
 but `put` and `read` holds more than a few pieces in memory.
 """
 
+import threading
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, Self
@@ -21,6 +22,7 @@ from federation.limits import DEFAULT_LIMITS
 from federation.merkle import BLOB_PIECE_BYTES, PieceHasher, blob_digest
 
 _DIGEST_PREFIX_CHARS: Final = 2
+_MAX_VOUCHED: Final = 4096
 
 
 class BlobStore:
@@ -31,6 +33,9 @@ class BlobStore:
         self._base = base
         # Blobs that this process has written or fsynced; a name alone proves nothing after a killed process.
         self._known_durable: set[str] = set()
+        # Files that this process has hashed as it wrote them: digest and fingerprint by path.
+        self._vouched: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self._vouching = threading.Lock()
 
     def path(self, digest: str) -> str:
         """Where a blob lies or would lie, relative to the file system's root.
@@ -73,6 +78,26 @@ class BlobStore:
         """A blob to be written piece by piece; with `max_bytes`, LimitExceededError beyond it."""
         return BlobSink(self, self._fs.writer(), max_bytes)
 
+    def vouch(self, path: str, digest: str, written: tuple[int, ...]) -> None:
+        """Says that this process has hashed a file as it wrote it, so that `import_file` need not read it again.
+
+        From any thread. It counts for this very file only: whoever writes to it or puts another one in its place
+        changes its fingerprint.
+
+        Args:
+            path: the name that the file gets now, or has.
+            written: its `FileSystem.fingerprint` when it was complete.
+        """
+        with self._vouching:
+            self._vouched[path] = (digest, written)
+            while len(self._vouched) > _MAX_VOUCHED:
+                del self._vouched[next(iter(self._vouched))]
+
+    def _is_vouched_for(self, path: str, digest: str) -> bool:
+        with self._vouching:
+            vouched = self._vouched.pop(path, None)
+        return vouched == (digest, self._fs.fingerprint(path))
+
     def import_file(self, path: str, digest: str, *, max_bytes: int = DEFAULT_LIMITS.max_blob_bytes) -> None:
         """Takes over a file of the same file system that another party wrote: verify, fsync, link.
 
@@ -89,7 +114,7 @@ class BlobStore:
         num_bytes = self._fs.size(path)
         if num_bytes > max_bytes:
             raise LimitExceededError(f"{path}: expected at most {max_bytes} bytes, found {num_bytes}")
-        found = self._digest_of(path, max_bytes)
+        found = digest if self._is_vouched_for(path, digest) else self._digest_of(path, max_bytes)
         if found != digest:
             raise DigestMismatchError(f"{path}: expected digest {digest}, found {found}")
         self._fs.link(path, target)  # fsyncs the content first: its writer may not have
@@ -111,13 +136,21 @@ class BlobStore:
         """At most `length` bytes from `offset`, fewer at the blob's end. NOT verified: see `verify`."""
         return self._fs.read_range(self.path(digest), offset, length)
 
+    def map(self, digest: str) -> memoryview | None:
+        """The blob's bytes as mapped memory, None where files cannot be mapped. NOT verified: see `verify`."""
+        return self._fs.map_file(self.path(digest))
+
     def verify(self, digest: str) -> None:
         """Reads the whole blob, piece by piece. Raises ObjectNotFoundError, CorruptObjectError."""
         self._expect(digest, self._digest_of(self.path(digest), None))
 
-    def link_to(self, digest: str, target_path: str) -> None:
-        """Gives a blob a second, durable name on the same file system. Raises ObjectNotFoundError."""
-        self._fs.link(self.path(digest), target_path)
+    def link_to(self, digest: str, target_path: str, *, sync_name: bool = True) -> None:
+        """Gives a blob a second name on the same file system, durable as `FileSystem.link` says.
+
+        Raises:
+            ObjectNotFoundError: it is not here.
+        """
+        self._fs.link(self.path(digest), target_path, sync_name=sync_name)
 
     def delete(self, digest: str) -> None:
         """Removes a blob; does nothing if it is gone. After a power loss it may be there again."""

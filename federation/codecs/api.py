@@ -53,7 +53,7 @@ class Codec(ABC):
 
         Raises:
             MalformedPayloadError: another length, or a value that `encode` never writes.
-            NonFiniteUpdateError: the bytes stand for NaN or infinity.
+            NonFinitePayloadError: the bytes stand for NaN or infinity.
         """
         _check_size(num_elements)
         raw = np.frombuffer(data, np.uint8)
@@ -63,6 +63,15 @@ class Codec(ABC):
                 f"{self.name}: expected {expected} bytes for {num_elements} elements, found {raw.size}"
             )
         return self._decode(raw, num_elements)
+
+    def whole_blocks(self, x: Float32Vector) -> npt.NDArray[np.float32]:
+        """f32[n] as f32[num_blocks, block_elements], the last block filled with zeros; `x` itself where it is whole."""
+        num_blocks = self.num_blocks(x.size)
+        if x.size == num_blocks * self.block_elements:
+            return x.reshape(num_blocks, self.block_elements)
+        x_BE = np.zeros((num_blocks, self.block_elements), np.float32)
+        x_BE.reshape(-1)[: x.size] = x
+        return x_BE
 
     @abstractmethod
     def _encode(self, x: Float32Vector) -> ByteVector: ...

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from federation.chunks import Float32Vector
 from federation.codecs.api import ByteVector, Codec
-from federation.errors import NonFiniteUpdateError
+from federation.errors import NonFinitePayloadError, NonFiniteUpdateError
 
 _EXPONENT: Final = np.uint16(0x7F80)
 """All exponent bits of a bf16 value: infinity or NaN."""
@@ -39,20 +39,18 @@ class Bf16Codec(Codec):
         if not np.isfinite(x).all():
             raise NonFiniteUpdateError("bf16: expected finite values, found NaN or infinity")
         bits = round_to_bf16(np.ascontiguousarray(x))
-        _check_finite(bits)
+        _check_finite(bits, NonFiniteUpdateError)
         return bits.astype("<u2", copy=False).view(np.uint8)
 
     def _decode(self, raw: ByteVector, num_elements: int) -> Float32Vector:
         bits = np.empty(num_elements, "<u2")
         bits.view(np.uint8)[:] = raw
-        _check_finite(bits)
+        _check_finite(bits, NonFinitePayloadError)
         return bf16_to_fp32(bits)
 
 
-def _check_finite(bits: npt.NDArray[np.uint16]) -> None:
+def _check_finite(bits: npt.NDArray[np.uint16], error: type[NonFiniteUpdateError]) -> None:
     finite = (bits & _EXPONENT) != _EXPONENT
     if not finite.all():
         where = int(np.argmin(finite))
-        raise NonFiniteUpdateError(
-            f"bf16: expected finite values, found bits {int(bits[where]):04x} at element {where} of the chunk"
-        )
+        raise error(f"bf16: expected finite values, found bits {int(bits[where]):04x} at element {where} of the chunk")

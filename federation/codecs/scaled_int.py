@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small integers in blocks of 128 with one bf16 scale each: the common part of int8 and int4.
+"""Small integers in blocks with one bf16 scale each: the common part of int8 and int4 (blocks of 128) and sparse-down.
 
 scale = RNE_bf16(max|x| / L), q = rint(x / scale) clipped to [-L, L], with L = 127 or 7; a block whose scale rounds to
 zero is all zeros. Stored block: the scale's 2 bytes little-endian, then the integers. Decoded value: q * scale. Every
@@ -41,53 +41,74 @@ class ScaledIntCodec(Codec):
         """The reverse of `_pack`; may return -largest - 1, which the caller refuses."""
 
     def _encode(self, x: Float32Vector) -> ByteVector:
-        x_BE = _whole_blocks(x, self.num_blocks(x.size))
-        scratch_BE = np.abs(x_BE)
-        largest_B = scratch_BE.max(axis=1)
-        # The comparison is false for NaN too.
-        if not (largest_B <= MAX_MAGNITUDE).all():
-            raise NonFiniteUpdateError(
-                f"{self.name}: expected magnitudes up to {MAX_MAGNITUDE:.4g}, found {largest_B.max()}"
-            )
-        bits_B = round_to_bf16(largest_B / np.float32(self.largest))
-        np.divide(x_BE, _divisor(bits_B)[:, None], out=scratch_BE)
-        np.rint(scratch_BE, out=scratch_BE)
-        np.clip(scratch_BE, np.float32(-self.largest), np.float32(self.largest), out=scratch_BE)
+        bits_B, q_BE = quantise(self.name, self.whole_blocks(x), self.largest)
         stored = np.empty((bits_B.size, self.bytes_per_block), np.uint8)
-        stored[:, :SCALE_BYTES] = bits_B.astype("<u2", copy=False).view(np.uint8).reshape(-1, SCALE_BYTES)
-        stored[:, SCALE_BYTES:] = self._pack(scratch_BE.astype(np.int8))
+        stored[:, :SCALE_BYTES] = store_scales(bits_B)
+        stored[:, SCALE_BYTES:] = self._pack(q_BE)
         return stored.reshape(-1)
 
     def _decode(self, raw: ByteVector, num_elements: int) -> Float32Vector:
         stored = raw.reshape(-1, self.bytes_per_block)
-        bits_B = np.ascontiguousarray(stored[:, :SCALE_BYTES]).view("<u2").reshape(-1).astype(np.uint16, copy=False)
-        q_BE = self._unpack(stored[:, SCALE_BYTES:])
-        self._check_blocks(bits_B, q_BE)
+        bits_B, q_BE = load_scales(stored[:, :SCALE_BYTES]), self._unpack(stored[:, SCALE_BYTES:])
+        check_scaled(self.name, bits_B, q_BE, self.largest)
         if q_BE.reshape(-1)[num_elements:].any():
             raise MalformedPayloadError(f"{self.name}: expected zeros behind the last element, found others")
-        return np.multiply(q_BE, bf16_to_fp32(bits_B)[:, None], dtype=np.float32).reshape(-1)[:num_elements]
-
-    def _check_blocks(self, bits_B: npt.NDArray[np.uint16], q_BE: npt.NDArray[np.int8]) -> None:
-        # As integers, bf16 bits of non-negative values ascend with them; a sign bit is above all of those.
-        too_large = bits_B > _MAX_SCALE_BITS
-        if too_large.any():
-            block = int(np.argmax(too_large))
-            raise MalformedPayloadError(
-                f"{self.name}: block {block} of the chunk: expected a scale from 0 to {MAX_MAGNITUDE:.4g}, "
-                f"found bits {int(bits_B[block]):04x}"
-            )
-        if int(q_BE.min()) < -self.largest:
-            raise MalformedPayloadError(f"{self.name}: expected integers from {-self.largest}, found {q_BE.min()}")
-        if q_BE[bits_B == 0].any():
-            raise MalformedPayloadError(f"{self.name}: expected zeros in a block of scale 0, found others")
+        return dequantise(bits_B, q_BE).reshape(-1)[:num_elements]
 
 
-def _whole_blocks(x: Float32Vector, num_blocks: int) -> npt.NDArray[np.float32]:
-    if x.size == num_blocks * BLOCK_ELEMENTS:
-        return x.reshape(num_blocks, BLOCK_ELEMENTS)
-    x_BE = np.zeros((num_blocks, BLOCK_ELEMENTS), np.float32)
-    x_BE.reshape(-1)[: x.size] = x
-    return x_BE
+def quantise(
+    codec: str, x_BE: npt.NDArray[np.float32], largest: int
+) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int8]]:
+    """Bits u16[blocks] of each block's scale and its integers i8[blocks, elements] in [-largest, largest].
+
+    Raises:
+        NonFiniteUpdateError: NaN, infinity or a magnitude above 2^120.
+    """
+    scratch_BE = np.abs(x_BE)
+    largest_B = scratch_BE.max(axis=1)
+    # The comparison is false for NaN too.
+    if not (largest_B <= MAX_MAGNITUDE).all():
+        raise NonFiniteUpdateError(f"{codec}: expected magnitudes up to {MAX_MAGNITUDE:.4g}, found {largest_B.max()}")
+    bits_B = round_to_bf16(largest_B / np.float32(largest))
+    np.divide(x_BE, _divisor(bits_B)[:, None], out=scratch_BE)
+    np.rint(scratch_BE, out=scratch_BE)
+    np.clip(scratch_BE, np.float32(-largest), np.float32(largest), out=scratch_BE)
+    return bits_B, scratch_BE.astype(np.int8)
+
+
+def dequantise(bits_B: npt.NDArray[np.uint16], q_BE: npt.NDArray[np.int8]) -> npt.NDArray[np.float32]:
+    """The values q * scale f32[blocks, elements]."""
+    return np.multiply(q_BE, bf16_to_fp32(bits_B)[:, None], dtype=np.float32)
+
+
+def store_scales(bits_B: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
+    """Little-endian bytes u8[blocks, 2] of scales."""
+    return bits_B.astype("<u2", copy=False).view(np.uint8).reshape(-1, SCALE_BYTES)
+
+
+def load_scales(stored: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
+    """The reverse of `store_scales`."""
+    return np.ascontiguousarray(stored).view("<u2").reshape(-1).astype(np.uint16, copy=False)
+
+
+def check_scaled(codec: str, bits_B: npt.NDArray[np.uint16], q_BE: npt.NDArray[np.int8], largest: int) -> None:
+    """Checks scales and integers as they were stored.
+
+    Raises:
+        MalformedPayloadError: `quantise` never gives them.
+    """
+    # As integers, bf16 bits of non-negative values ascend with them; a sign bit is above all of those.
+    too_large = bits_B > _MAX_SCALE_BITS
+    if too_large.any():
+        block = int(np.argmax(too_large))
+        raise MalformedPayloadError(
+            f"{codec}: block {block} of the chunk: expected a scale from 0 to {MAX_MAGNITUDE:.4g}, "
+            f"found bits {int(bits_B[block]):04x}"
+        )
+    if int(q_BE.min()) < -largest:
+        raise MalformedPayloadError(f"{codec}: expected integers from {-largest}, found {q_BE.min()}")
+    if q_BE[bits_B == 0].any():
+        raise MalformedPayloadError(f"{codec}: expected zeros in a block of scale 0, found others")
 
 
 def _divisor(bits_B: npt.NDArray[np.uint16]) -> Float32Vector:

@@ -69,8 +69,15 @@ class Children:
         Raises:
             JobFailedError: it failed; the message ends with what it said.
         """
+        return self._run(program, command_line(program, *arguments), arguments)
+
+    def run_module(self, module: str, *arguments: str | Path) -> str:
+        """As `run`, for `python -m MODULE`: something of another package that is no command of people."""
+        return self._run(module, [sys.executable, "-P", "-m", module, *map(str, arguments)], arguments)
+
+    def _run(self, program: str, argv: Sequence[str], arguments: Sequence[str | Path]) -> str:
         done = subprocess.run(
-            command_line(program, *arguments),
+            argv,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

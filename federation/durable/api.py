@@ -64,6 +64,10 @@ class RandomWriter(ABC):
             DiskFullError: no space; a part may be written.
         """
 
+    def begin_sync(self, offset: int, length: int) -> None:
+        """Begins to bring these bytes to the disk and returns at once: a `sync` that follows has less to wait for."""
+        return
+
     @abstractmethod
     def sync(self) -> None:
         """fsync: every `write_at` that had returned before is durable when this returns. Others go on meanwhile."""
@@ -93,6 +97,16 @@ class FileSystem(ABC):
     def read_range(self, path: str, offset: int, length: int) -> bytes:
         """At most `length` bytes from `offset`; fewer at the end of the file."""
 
+    def map_file(self, path: str) -> memoryview | None:
+        """The whole file as read-only memory that the page cache holds, None where files cannot be mapped.
+
+        Who maps a file relies on nobody cutting it: a page that is gone ends the process.
+
+        Raises:
+            ObjectNotFoundError: there is none.
+        """
+        return None
+
     @abstractmethod
     def size(self, path: str) -> int:
         """Size in bytes. Raises ObjectNotFoundError."""
@@ -106,8 +120,30 @@ class FileSystem(ABC):
         """Names of files and directories in a directory, sorted; [] if it does not exist; temporaries are left out."""
 
     @abstractmethod
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes | bytearray | memoryview) -> None:
         """Replaces a whole file atomically: temp, fsync, rename, fsync dir. Makes missing directories."""
+
+    @abstractmethod
+    def place(self, path: str, data: bytes) -> None:
+        """Like `write` for whoever reads it now, without any fsync: after a crash it may be there, old, torn or gone.
+
+        For what is checked when it is read, and made or brought again where it is missing.
+        """
+
+    @abstractmethod
+    def stage(self, path: str, data: bytes) -> None:
+        """Makes a new file in place, durable when this returns, for the price of one fsync.
+
+        A crash before may leave a torn one: for names that nobody but their writer looks for.
+        """
+
+    def fingerprint(self, path: str) -> tuple[int, ...] | None:
+        """Changes whenever somebody replaces or writes this file, not when it is renamed; None where nobody can tell.
+
+        Raises:
+            ObjectNotFoundError: there is none.
+        """
+        return None
 
     @abstractmethod
     def create(self, path: str, data: bytes, *, mode: int = 0o644) -> bool:
@@ -133,12 +169,18 @@ class FileSystem(ABC):
         """Cuts an append-only file to `length` bytes and fsyncs it."""
 
     @abstractmethod
-    def link(self, source: str, target: str) -> None:
-        """Makes `target` a second name of `source` (hard link, else a copy), durably. An existing target stays."""
+    def link(self, source: str, target: str, *, sync_name: bool = True) -> None:
+        """Makes `target` a second name of `source` (hard link, else a copy), durably. An existing target stays.
+
+        Without `sync_name` the new name is durable only after `sync_paths`.
+        """
 
     @abstractmethod
-    def rename(self, source: str, target: str) -> None:
-        """Renames a file or directory atomically and fsyncs both parents."""
+    def rename(self, source: str, target: str, *, sync_names: bool = True) -> None:
+        """Renames a file or directory atomically and fsyncs both parents.
+
+        Without `sync_names` it may have the one name or the other after a crash.
+        """
 
     @abstractmethod
     def remove(self, path: str) -> None:

@@ -64,6 +64,10 @@ class OpenRandomFile(ABC):
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Writes all of `data`, which ends within the file. Raises DiskFullError."""
 
+    def begin_sync(self, offset: int, length: int) -> None:
+        """Hands these bytes to the disk without waiting, where the system can."""
+        return
+
     @abstractmethod
     def sync(self) -> None:
         """fsync of the content. A failure ends the process."""

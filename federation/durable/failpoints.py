@@ -34,7 +34,7 @@ FAILPOINTS: Final[dict[str, str]] = {
     "agent.before-cosign": "a checkpoint is verified and durable, it is not cosigned",
     "job.after-claim": "an allocation is claimed, no training was done",
     "job.mid-window": "some inner steps of a window are done",
-    "job.after-training-checkpoint": "the training checkpoint of a boundary is durable, nothing is encoded",
+    "job.after-training-checkpoint": "the training checkpoint of a boundary is durable, nothing of its payload is",
     "job.after-encode": "a payload is written, its update file is not",
     "job.after-publish": "an update file is durable",
     "job.before-merge": "an outcome was read, the parameters are unchanged",

@@ -7,7 +7,9 @@ is really there. Only regular files are opened, and links are not followed at th
 have put anything into a mailbox.
 """
 
+import ctypes
 import errno
+import mmap
 import os
 import secrets
 import stat
@@ -17,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from federation.durable.disk import TEMPORARY_PREFIX, Disk, OpenFile, OpenRandomFile
+from federation.durable.disk import TEMPORARY_PREFIX, Disk, OpenFile, OpenRandomFile, checked
 from federation.durable.sequences import SequencedFileSystem
 from federation.errors import DiskFullError, LimitExceededError, ObjectNotFoundError, StorageError
 
@@ -29,6 +31,8 @@ _MISSING = (errno.ENOENT, errno.ENOTDIR)
 _NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP)
 # Nothing can be waiting to be written there: a read-only mount, or a directory that this file system cannot fsync.
 _NOTHING_TO_SYNC = (errno.EROFS, errno.EINVAL, errno.EOPNOTSUPP)
+_SYNC_FILE_RANGE_WRITE: Final = 2
+_SYNC_FILE_RANGE = getattr(ctypes.CDLL(None), "sync_file_range", None)
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -42,6 +46,59 @@ class RealFileSystem(SequencedFileSystem):
     def real_path(self, path: str) -> Path:
         """Where a path of this file system is, for libraries that insist on opening files themselves."""
         return self.root / path
+
+    def fingerprint(self, path: str) -> tuple[int, ...] | None:
+        with _translated(path):
+            found = os.lstat(self.real_path(checked(path)))
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    def map_file(self, path: str) -> memoryview | None:
+        with _translated(path):
+            descriptor = _regular(os.open(self.real_path(checked(path)), _READ_FLAGS), path)
+        try:
+            size = os.fstat(descriptor).st_size
+            return memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) if size else b"")
+        finally:
+            os.close(descriptor)
+
+    # -- caches, checked by whoever reads them: written in place by this process alone, durable never ----------------
+
+    def map_scratch(self, path: str, num_bytes: int) -> mmap.mmap:
+        """A file of this length as memory to read and write, made if it is missing; its directory must exist.
+
+        Its blocks are allocated here, since a disk that is full at a later write would end the process. It is not
+        fsynced, neither here nor by the memory's end: after a crash it may hold anything.
+
+        Raises:
+            ValueError: no bytes cannot be mapped.
+            DiskFullError: too little space.
+        """
+        if num_bytes < 1:
+            raise ValueError(f"{path}: expected at least 1 byte, found {num_bytes}")
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        with _translated(path, num_bytes=num_bytes):
+            descriptor = _regular(os.open(self.real_path(checked(path)), flags, 0o644), path)
+            try:
+                if os.fstat(descriptor).st_size != num_bytes:
+                    os.ftruncate(descriptor, num_bytes)
+                os.posix_fallocate(descriptor, 0, num_bytes)
+                return mmap.mmap(descriptor, num_bytes)
+            finally:
+                os.close(descriptor)
+
+    def scratch_name(self) -> str:
+        """A fresh name that is never listed, and that `remove_temporaries` removes after a crash."""
+        return self._disk.temporary_name()
+
+    def move_scratch(self, source: str, target: str) -> None:
+        """Renames a directory without any fsync: after a crash either name, or none, may be there.
+
+        Raises:
+            ObjectNotFoundError: there is no `source`.
+            StorageError: something is at `target`.
+        """
+        with _translated(source):
+            self.real_path(checked(source)).rename(self.real_path(checked(target)))
 
 
 class PosixDisk(Disk):
@@ -245,6 +302,9 @@ class _PosixRandomFile(OpenRandomFile):
             while done < len(view):
                 done += os.pwrite(self._descriptor, view[done:], offset + done)
 
+    def begin_sync(self, offset: int, length: int) -> None:
+        _begin_writeback(self._descriptor, offset, length)
+
     def sync(self) -> None:
         _fsync(self._descriptor, self._path)
 
@@ -285,6 +345,15 @@ def _read_at_most(descriptor: int, length: int) -> bytes:
         pieces.append(piece)
         length -= len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _begin_writeback(descriptor: int, offset: int, length: int) -> None:
+    """sync_file_range(2), which Python lacks: dirty pages go to the disk now instead of all at once at the fsync.
+
+    A hint and no more: what it returns says nothing about durability, so that failures are left to the fsync.
+    """
+    if _SYNC_FILE_RANGE is not None:
+        _SYNC_FILE_RANGE(descriptor, ctypes.c_int64(offset), ctypes.c_int64(length), _SYNC_FILE_RANGE_WRITE)
 
 
 def _sync_directory(real_path: str) -> None:

@@ -51,9 +51,29 @@ class SequencedFileSystem(FileSystem):
         names = self._disk.scan(checked_directory(path))
         return [name for name, _ in names if not name.startswith(TEMPORARY_PREFIX)]
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes | bytearray | memoryview) -> None:
         temporary = self._write_temporary(checked(path), data, _DEFAULT_MODE)
         self._publish(temporary, path)
+
+    def place(self, path: str, data: bytes) -> None:
+        temporary = self._write_temporary(checked(path), data, _DEFAULT_MODE, sync=False)
+        if not self._disk.rename(temporary, path):
+            self._disk.unlink(temporary)
+            raise StorageError(f"{path}: expected the device of its directory, found another one")
+
+    def stage(self, path: str, data: bytes) -> None:
+        self._ensure_directory(parent_of(checked(path)))
+        self._disk.unlink(path)  # torn, of a crash before
+        file = self._disk.create_file(path, _DEFAULT_MODE)
+        try:
+            file.write(data)
+            file.sync()
+        except StorageError:
+            self._disk.unlink(path)
+            raise
+        finally:
+            file.close()
+        self._disk.sync_directory(parent_of(path))
 
     def create(self, path: str, data: bytes, *, mode: int = _DEFAULT_MODE) -> bool:
         if self._disk.exists(checked(path)):
@@ -96,7 +116,7 @@ class SequencedFileSystem(FileSystem):
         self._disk.truncate(path, length)
         self._disk.sync_file(path)
 
-    def link(self, source: str, target: str) -> None:
+    def link(self, source: str, target: str, *, sync_name: bool = True) -> None:
         self._disk.sync_file(checked(source))
         self._ensure_directory(parent_of(checked(target)))
         if not self._disk.exists(target):
@@ -105,9 +125,10 @@ class SequencedFileSystem(FileSystem):
                     self._copy(source, target)
             except FileExistsError:
                 pass  # somebody else was first, and an existing target stays
-        self._disk.sync_directory(parent_of(target))
+        if sync_name:
+            self._disk.sync_directory(parent_of(target))
 
-    def rename(self, source: str, target: str) -> None:
+    def rename(self, source: str, target: str, *, sync_names: bool = True) -> None:
         self._ensure_directory(parent_of(checked(target)))
         if not self._disk.rename(checked(source), target):
             raise StorageError(f"{source}: expected the device of {target}, found another one")
@@ -115,7 +136,8 @@ class SequencedFileSystem(FileSystem):
             self._disk.unlink(source)  # two names of one file: POSIX then renames nothing (rename(2))
         self._forget(source)
         self._forget(target)
-        self._sync_parents(source, target)
+        if sync_names:
+            self._sync_parents(source, target)
 
     def remove(self, path: str) -> None:
         self._disk.unlink(checked(path))
@@ -188,8 +210,8 @@ class SequencedFileSystem(FileSystem):
         known = tuple(self._durable_directories)  # other threads may add to it
         self._durable_directories.difference_update(d for d in known if d == path or d.startswith(below))
 
-    def _write_temporary(self, path: str, data: bytes, mode: int) -> str:
-        """Writes and fsyncs a temporary beside `path`; returns its path."""
+    def _write_temporary(self, path: str, data: bytes | bytearray | memoryview, mode: int, *, sync: bool = True) -> str:
+        """Writes and, with `sync`, fsyncs a temporary beside `path`; returns its path."""
         directory = parent_of(path)
         temporary = joined(directory, self._disk.temporary_name())
         self._ensure_directory(directory)
@@ -201,7 +223,8 @@ class SequencedFileSystem(FileSystem):
             file = self._disk.create_file(temporary, mode)
         try:
             file.write(data)
-            file.sync()
+            if sync:
+                file.sync()
         except StorageError:
             self._disk.unlink(temporary)
             raise
@@ -337,6 +360,9 @@ class _FixedLengthWriter(RandomWriter):
         if offset < 0 or end > self._num_bytes:
             raise ValueError(f"{self._path}: expected to stay in 0 to {self._num_bytes}, found {offset} to {end}")
         self._file.write_at(offset, data)
+
+    def begin_sync(self, offset: int, length: int) -> None:
+        self._file.begin_sync(offset, length)
 
     def sync(self) -> None:
         self._file.sync()

@@ -7,13 +7,14 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from federation.aggregate import weighted_sum
 from federation.chunks import CHUNK_ELEMENTS, Float32Vector, fragment_digest, little_endian_bytes
 from federation.codecs.api import Codec
-from federation.codecs.payload import decode_vector, encode_vector
+from federation.codecs.payload import decode_vector, encode_vector, payload_bytes
 from federation.codecs.registry import codec_names, get_codec
+from federation.commit_pass import weighted_sum
 from federation.error_feedback import encode_with_feedback
 from federation.golden import inputs
+from federation.kernels import api as kernels
 from federation.outer_optimizer import apply_blob, apply_downlink, outer_step
 from federation.pseudo_gradient import fixed_order_dot, merge, pseudo_gradient
 from federation.weights import TOKENS, UNIFORM, round_weights
@@ -21,14 +22,21 @@ from federation.weights import TOKENS, UNIFORM, round_weights
 Case: TypeAlias = Callable[[], bytes]
 
 _ELEMENTS: Final = 11 * 128 + 57
-"""Eleven whole blocks and a part of one."""
+"""Eleven whole blocks and a part of one; see `_size` for codecs with large blocks."""
 
-_KINDS: Final[Mapping[str, Callable[[int, int], Float32Vector]]] = {
+Source: TypeAlias = Callable[[int, int], Float32Vector]
+
+_KINDS: Final[Mapping[str, Source]] = {
     "usual": inputs.usual,
     "wide": inputs.wide,
     "tiny": inputs.tiny,
     "halves": inputs.halves,
+    "few": inputs.few,
 }
+_OTHER_KINDS: Final[Mapping[str, Mapping[str, Source]]] = {
+    "sparse": {"wide": inputs.half_range, "order": inputs.order_matters}
+}
+"""By codec: more inputs, and others in place of what it cannot hold."""
 
 
 def golden_cases() -> dict[str, Case]:
@@ -42,11 +50,13 @@ def golden_cases() -> dict[str, Case]:
         "fragment-digest": _fragment_digest,
         "outer-step-momentum": lambda: _outer_steps(mu=0.9),
         "outer-step-plain": lambda: _outer_steps(mu=0.0),
+        "kernel-arithmetic": _kernel_arithmetic,
     }
     for name in codec_names():
         codec = get_codec(name)
-        for kind, source in _KINDS.items():
+        for kind, source in {**_KINDS, **_OTHER_KINDS.get(name, {})}.items():
             cases[f"codec-{name}-{kind}"] = _codec_case(codec, source)
+            cases[f"kernel-{name}-{kind}"] = _kernel_case(codec, source)
         cases[f"error-feedback-{name}"] = _feedback_case(codec)
         cases[f"commits-{name}"] = _commits_case(codec)
     return cases
@@ -57,22 +67,40 @@ def _bytes(*vectors: Float32Vector) -> bytes:
 
 
 def _inputs() -> bytes:
-    return _bytes(*(source(seed, _ELEMENTS) for seed, source in enumerate(_KINDS.values())))
+    return _bytes(*(source(seed, _ELEMENTS) for seed, source in enumerate((*_KINDS.values(), inputs.half_range))))
 
 
-def _codec_case(codec: Codec, source: Callable[[int, int], Float32Vector]) -> Case:
+def _size(codec: Codec) -> int:
+    """Whole blocks and a part of one."""
+    return max(_ELEMENTS, 2 * codec.block_elements + 57)
+
+
+def _codec_case(codec: Codec, source: Source) -> Case:
     def case() -> bytes:
-        payload = encode_vector(codec, source(7, _ELEMENTS))
-        return payload + _bytes(decode_vector(codec, _ELEMENTS, payload))
+        payload = encode_vector(codec, source(7, _size(codec)))
+        return payload + _bytes(decode_vector(codec, _size(codec), payload))
+
+    return case
+
+
+def _kernel_case(codec: Codec, source: Source) -> Case:
+    """`_codec_case` by what does the work in a run: compiled code where there is a compiler."""
+
+    def case() -> bytes:
+        decoded = np.empty(_size(codec), np.float32)
+        payload = np.empty(payload_bytes(codec, decoded.size), np.uint8)
+        kernels.encode_into(codec, source(7, decoded.size), payload)
+        kernels.decode_into(codec, payload, decoded)
+        return payload.tobytes() + _bytes(decoded)
 
     return case
 
 
 def _feedback_case(codec: Codec) -> Case:
     def case() -> bytes:
-        e, out = np.zeros(_ELEMENTS, np.float32), b""
+        e, out = np.zeros(_size(codec), np.float32), b""
         for seed in range(4):
-            payload, e = encode_with_feedback(codec, inputs.usual(seed, _ELEMENTS), e, 0.95)
+            payload, e = encode_with_feedback(codec, inputs.usual(seed, e.size), e, 0.95)
             out += payload
         return out + _bytes(e)
 
@@ -83,19 +111,19 @@ def _commits_case(codec: Codec) -> Case:
     """Five commits of three sites with Nesterov momentum and a residual on the way down."""
 
     def case() -> bytes:
-        theta = inputs.usual(1, _ELEMENTS)
+        size = _size(codec)
+        theta = inputs.usual(1, size)
         held, m, r = theta, np.zeros_like(theta), np.zeros_like(theta)
         weights = round_weights((("a", 3), ("b", 5), ("c", 6)), TOKENS)
         for commit in range(5):
             deltas = [
-                pseudo_gradient(theta, merge(theta, inputs.usual(100 * commit + site, _ELEMENTS), 0.3))
-                for site in range(3)
+                pseudo_gradient(theta, merge(theta, inputs.usual(100 * commit + site, size), 0.3)) for site in range(3)
             ]
-            received = [decode_vector(codec, _ELEMENTS, encode_vector(codec, delta)) for delta in deltas]
-            g = weighted_sum(zip(weights, received, strict=True), _ELEMENTS)
+            received = [decode_vector(codec, size, encode_vector(codec, delta)) for delta in deltas]
+            g = weighted_sum(zip(weights, received, strict=True), size)
             m, u = outer_step(m, r, g, 0.6, 0.9)
             blob = encode_vector(codec, u)
-            theta, r = apply_blob(theta, u, decode_vector(codec, _ELEMENTS, blob))
+            theta, r = apply_blob(theta, u, decode_vector(codec, size, blob))
             held = apply_downlink(codec, held, blob)
         return _bytes(theta, m, r, held)
 
@@ -144,3 +172,21 @@ def _outer_steps(*, mu: float) -> bytes:
         r = np.multiply(u, np.float32(0.125))
         steps += [m, u]
     return _bytes(*steps)
+
+
+def _kernel_arithmetic() -> bytes:
+    """Every kernel between vectors, on inputs whose sums, products and quotients need rounding."""
+    x, y, z = (source(seed, _ELEMENTS) for seed, source in enumerate((inputs.usual, inputs.halves, inputs.usual)))
+    outs = [np.zeros(_ELEMENTS, np.float32) for _ in range(9)]
+    kernels.difference(x, y, outs[0])
+    kernels.difference_with_feedback(x, y, z, 0.95, outs[1])
+    kernels.subtract(z, x, outs[2])
+    kernels.add_scaled(outs[2], 0.3, y)
+    kernels.outer_step_into(x, y, z, 0.7, 0.9, outs[3], outs[4])
+    kernels.merge_into(x, z, 0.3, outs[5])
+    kernels.outer_step_into(x, y, z, 0.7, 0.0, outs[6], outs[7])
+    outs[8][:] = z
+    kernels.merge_into(x, outs[8], 0.3, outs[8])
+    lanes = kernels.new_lanes()
+    kernels.dot_add(x, z, lanes)
+    return _bytes(*outs) + struct.pack("<d", kernels.fold_lanes(lanes))

@@ -48,6 +48,33 @@ def wide(seed: int, count: int) -> Float32Vector:
     return floats(seed, count, 1, 226)
 
 
+def half_range(seed: int, count: int) -> Float32Vector:
+    """Magnitudes from 2^-30 to 2^15 side by side: fp16's range, and what is too small for it."""
+    return floats(seed, count, 97, 141)
+
+
+def few(seed: int, count: int) -> Float32Vector:
+    """One in a hundred has a magnitude from 2^-20 to 2, the others are zeros of either sign."""
+    bits = usual(seed, count).view(np.uint32)
+    chosen = integers(~seed, count) % np.uint64(100) == 0
+    return np.where(chosen, bits, bits & np.uint32(1 << 31)).view(np.float32)
+
+
+def order_matters(seed: int, count: int) -> Float32Vector:
+    """Zeros but for 64 values at the beginning of each 4096, forwards and backwards in turn; needs no seed.
+
+    28 of about 2, then 28 of 2^-49, then 8 of 2^15. The mean of the first 56 lies on a tie of fp32 beside one of fp16,
+    if the small ones are lost one by one behind the others; above it, if they are added up first.
+    """
+    del seed
+    low = np.float32(2 + 2.0**-10)
+    pair = [low, np.nextafter(low, np.float32(3))]
+    values = np.array([*pair * 14, *[2.0**-49] * 28, *[2.0**15] * 8], np.float32)
+    x = np.zeros(-(-count // 8192) * 8192, np.float32).reshape(-1, 8192)
+    x[:, :64], x[:, 4096:4160] = values, values[::-1]
+    return x.reshape(-1)[:count]
+
+
 def tiny(seed: int, count: int) -> Float32Vector:
     """Subnormals and what becomes subnormal when it is divided."""
     return floats(seed, count, 0, 4)

@@ -26,7 +26,7 @@ _HEAD_BYTES: Final = 32
 def check_golden_vectors(
     cases: Mapping[str, Case] | None = None, expected: Mapping[str, Mapping[str, Any]] | None = None
 ) -> int:
-    """Computes every case and compares; returns their number. Takes a fraction of a second.
+    """Computes every case and compares; returns their number. Takes about a second.
 
     Args:
         cases, expected: of the package where not given.
@@ -50,8 +50,8 @@ def check_golden_vectors(
 def _matches(case: Case, expected: Mapping[str, Any]) -> bool:
     try:
         return summary(case()) == expected
-    except (FederationError, ArithmeticError):
-        # Wrong arithmetic may well produce what a codec's own checks refuse.
+    except (FederationError, ArithmeticError, AssertionError):
+        # Wrong arithmetic may well produce what a codec's own checks refuse, or its reference does not.
         return False
 
 

@@ -2,10 +2,10 @@
 """What a peer is bringing into one mailbox: its unfinished blobs, and the room that it may take up."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from federation.blobs.partial import PART_SUFFIX, PIECES_SUFFIX, PartialBlob, discard_partial
 from federation.durable.api import FileSystem
@@ -15,6 +15,9 @@ from federation.mailbox.layout import BLOBS, IN, PARTIAL
 
 MAX_OPEN_BLOBS: Final = 16
 """Unfinished blobs of one peer that are kept open."""
+
+Vouch: TypeAlias = Callable[[str, str, tuple[int, ...]], None]
+"""(path, digest, fingerprint): this process has hashed the bytes of the file that gets this path as it wrote them."""
 
 RETRY_SECONDS: Final = 5.0
 """When a peer that was refused for lack of room may try again."""
@@ -116,11 +119,12 @@ class _Lease:
 class ArrivingBlobs:
     """Unfinished blobs of one mailbox: opened once, shared by calls, closed when others are wanted."""
 
-    def __init__(self, fs: FileSystem, base: str, room: Room) -> None:
+    def __init__(self, fs: FileSystem, base: str, room: Room, vouch: Vouch | None = None) -> None:
         self._fs = fs
         self._partial = f"{base}/{PARTIAL}"
         self._blobs = f"{base}/{IN}/{BLOBS}"
         self._room = room
+        self._vouch = vouch
         self._lock = threading.Lock()
         # In the order of their last use: the one used longest ago is closed first.
         self._open: dict[str, _Lease] = {}
@@ -167,7 +171,14 @@ class ArrivingBlobs:
 
     def publish(self, partial: PartialBlob) -> None:
         """Puts a complete blob into in/blobs. Raises DigestMismatchError."""
-        partial.publish(f"{self._blobs}/{partial.digest}")
+        path = f"{self._blobs}/{partial.digest}"
+        partial.publish(path, lambda part: self._vouch_for(path, partial.digest, part))
+
+    def _vouch_for(self, path: str, digest: str, part: str) -> None:
+        """Before the name appears: whoever waits for it may look at any moment."""
+        written = self._fs.fingerprint(part) if self._vouch is not None else None
+        if self._vouch is not None and written is not None:
+            self._vouch(path, digest, written)
 
     def discard_idle(self, digest: str) -> None:
         """Throws an unfinished blob away, unless a call is just bringing it: then it is offered again."""

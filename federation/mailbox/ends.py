@@ -23,7 +23,7 @@ from federation.errors import (
 )
 from federation.ids import is_digest
 from federation.limits import DEFAULT_LIMITS
-from federation.mailbox.arriving import ArrivingBlobs, MailboxLimits, Room
+from federation.mailbox.arriving import ArrivingBlobs, MailboxLimits, Room, Vouch
 from federation.mailbox.inbox import WINDOW
 from federation.mailbox.layout import (
     ACK,
@@ -43,7 +43,7 @@ from federation.merkle import BLOB_PIECE_BYTES
 
 _MAX_PIECES: Final = num_pieces_of(DEFAULT_LIMITS.max_blob_bytes)
 
-__all__ = ["InEnd", "MailboxLimits", "Offered", "OutEnd", "Ranges"]
+__all__ = ["InEnd", "MailboxLimits", "Offered", "OutEnd", "Ranges", "Vouch"]
 
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
 """Ascending ranges of numbers, first and last of each included."""
@@ -178,14 +178,17 @@ class InEnd:
     Blobs grow in partial/ beside it, and appear in in/blobs when they are complete and have their digest.
     """
 
-    def __init__(self, fs: FileSystem, base: str, limits: MailboxLimits | None = None) -> None:
+    def __init__(
+        self, fs: FileSystem, base: str, limits: MailboxLimits | None = None, vouch: Vouch | None = None
+    ) -> None:
+        """Takes what a blob is told to that this end has verified and put into in/blobs: `BlobStore.vouch`."""
         self._fs = fs
         self._in = f"{base}/{IN}"
         self._partial = f"{base}/{PARTIAL}"
         self._state = f"{base}/{STATE}"
         self._limits = limits or MailboxLimits()
         self._room = Room(fs, base, self._limits)
-        self._arriving = ArrivingBlobs(fs, base, self._room)
+        self._arriving = ArrivingBlobs(fs, base, self._room, vouch)
         self._newest_offer = 0
         self._last_brought = b""
 
@@ -209,7 +212,7 @@ class InEnd:
         return hashlib.sha256(slot).digest()
 
     def accept(self, name: str, data: bytes) -> bool:
-        """Puts a message into in/, durably; returns False if it is there already or was received before.
+        """Puts a message into in/; returns False if it is there already or was received before.
 
         Two messages with one number may both come in: the mailbox judges them by their signatures.
 
@@ -228,7 +231,8 @@ class InEnd:
         if parsed.sequence > received + WINDOW:
             raise ProtocolError(f"{name}: expected a number up to {received + WINDOW}, found {parsed.sequence}")
         self._room.take(len(data))
-        self._fs.write(f"{self._in}/{name}", data)
+        # Not durable: the peer offers it until it was acted upon, and its name tells whether it is whole.
+        self._fs.place(f"{self._in}/{name}", data)
         return True
 
     def acknowledge(self, data: bytes) -> bool:
@@ -241,7 +245,7 @@ class InEnd:
         digest = hashlib.sha256(data).digest()
         if not data or digest == self.acknowledgement_digest():
             return False
-        self._fs.write(f"{self._in}/{ACK}", data)
+        self._fs.place(f"{self._in}/{ACK}", data)
         self._last_brought = digest
         return True
 
@@ -306,6 +310,16 @@ class InEnd:
             if partial.arrived:
                 self._arriving.publish(partial)
             return tuple(partial.missing())
+
+    def pieces_absent(self, digest: str, num_bytes: int) -> Ranges:
+        """Indices of pieces that have not arrived, as `pieces_missing`, but nothing is fsynced for the answer."""
+        self._check_blob(digest, num_bytes)
+        if self._arriving.is_complete(digest, num_bytes):
+            return ()
+        if not self._arriving.is_begun(digest):
+            return ((0, num_pieces_of(num_bytes) - 1),) if num_bytes else ()
+        with self._arriving.leased(digest, num_bytes) as partial:
+            return tuple(partial.absent()) if partial is not None else ()
 
     def put_piece(self, digest: str, num_bytes: int, piece: int, data: bytes) -> bool:
         """Stores one piece; returns whether the blob is complete in in/blobs now, durably. Pieces come in any order.

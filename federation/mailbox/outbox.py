@@ -23,6 +23,7 @@ from federation.mailbox.layout import (
 )
 from federation.mailbox.state import StateFile
 from federation.messages import Acknowledgement, Header, Message, MessageBody
+from federation.signing import public_bytes
 from federation.wire import message_from_bytes, message_to_bytes
 
 MAX_BLOBS_PER_MESSAGE: Final = 4096
@@ -101,15 +102,18 @@ class Outbox:
         self._offer_staged()
         sequence = self._state.now.next_sequence
         raw = self._signed(body, self._completed(header, sequence))
-        for digest in header.blobs:
+        links = [f"{self._out}/{BLOBS}/{digest}" for digest in header.blobs]
+        for digest, link in zip(header.blobs, links, strict=True):
             if not self._blobs.has(digest):
                 raise ObjectNotFoundError(f"post: expected blob {digest} in the store, found none")
-            self._blobs.link_to(digest, f"{self._out}/{BLOBS}/{digest}")
+            self._blobs.link_to(digest, link, sync_name=False)
             self._linked.add(digest)
         # Durable under a name that no courier knows, and only then offered: else a power loss could take back a message
-        # that a courier has seen, and its number would be used twice.
+        # that a courier has seen, and its number would be used twice. The links first: where one fsync brings all
+        # names to the disk, the others have nothing left to do.
         staged = message_name(sequence, raw) + STAGED_SUFFIX
-        self._fs.write(f"{self._out}/{staged}", raw)
+        self._fs.stage(f"{self._out}/{staged}", raw)
+        self._fs.sync_paths(links)
         self._register(sequence, staged, header.blobs)
         self._offer_staged()
         return sequence
@@ -120,7 +124,8 @@ class Outbox:
         standing = (self._state.durable.epoch, self._state.durable.received_through)
         if standing == self._acknowledged:
             return False
-        self._fs.write(f"{self._out}/{ACK}", self._signed(Acknowledgement(), self._completed(header, 0)))
+        # The state is durable, and after a crash the slot is written anew.
+        self._fs.place(f"{self._out}/{ACK}", self._signed(Acknowledgement(), self._completed(header, 0)))
         self._acknowledged = standing
         return True
 
@@ -170,7 +175,8 @@ class Outbox:
 
     def _offer_staged(self) -> None:
         for staged in sorted(self._staged):
-            self._fs.rename(f"{self._out}/{staged}", f"{self._out}/{staged.removesuffix(STAGED_SUFFIX)}")
+            target = f"{self._out}/{staged.removesuffix(STAGED_SUFFIX)}"
+            self._fs.rename(f"{self._out}/{staged}", target, sync_names=False)  # either name offers it after a crash
             self._staged.discard(staged)
 
     def _find_again(self, name: str) -> None:
@@ -178,16 +184,30 @@ class Outbox:
         if parsed is None:
             return
         raw = self._fs.read(f"{self._out}/{name}", max_bytes=DEFAULT_LIMITS.max_envelope_bytes)
+        staged, whole = name.endswith(STAGED_SUFFIX), is_named_by(parsed, raw)
         try:
-            if not is_named_by(parsed, raw):
+            if not whole and not staged:
                 raise CorruptObjectError("its bytes are not the ones that its name speaks of")
-            blobs = blobs_named_by(raw)
+            blobs = blobs_named_by(raw) if whole else ()
         except FederationError as error:
             raise CorruptObjectError(
                 f"{self._out}/{name}: expected a message that we signed, found damage: {error}",
                 advice="Restore the file from a backup; the peer waits for exactly this message.",
             ) from error
-        self._register(parsed.sequence, name, blobs)
+        if staged and not (whole and self._is_staged_again(name, blobs)):
+            self._fs.remove(f"{self._out}/{name}")  # it was never posted: a crash came before that
+        else:
+            self._register(parsed.sequence, name, blobs)
+
+    def _is_staged_again(self, name: str, digests: tuple[str, ...]) -> bool:
+        """Makes durable what a crash interrupted; False if not all blobs of the message are here."""
+        if not all(self._blobs.has(digest) for digest in digests):
+            return False
+        for digest in digests:
+            self._blobs.link_to(digest, f"{self._out}/{BLOBS}/{digest}")
+            self._linked.add(digest)
+        self._fs.sync_paths([f"{self._out}/{name}"])
+        return True
 
     def _read_own_ack(self) -> tuple[int, int] | None:
         """Epoch and number that the slot acknowledges; None if it must be written anew."""
@@ -196,7 +216,9 @@ class Outbox:
             return None
         try:
             raw = self._fs.read(path, max_bytes=DEFAULT_LIMITS.max_envelope_bytes)
-            header = message_from_bytes(dsse.peek_payload(raw, dsse.MESSAGE_TYPE)).header
+            # A crash may have torn it, perhaps just before the signature.
+            payload = dsse.open_envelope(raw, dsse.MESSAGE_TYPE, public_bytes(self._address.key))
+            header = message_from_bytes(payload).header
         except FederationError:
             return None
         self._fs.sync_paths([path])

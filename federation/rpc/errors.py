@@ -49,6 +49,7 @@ _CODES: Final[Mapping[type[FederationError], grpc.StatusCode]] = {
     errors.DiskFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.DirectoryBusyError: grpc.StatusCode.ABORTED,
     errors.TrainingError: grpc.StatusCode.INTERNAL,
+    errors.NonFinitePayloadError: grpc.StatusCode.INVALID_ARGUMENT,
 }
 """A class that is not listed has the status of its nearest base; `FederationError` itself is UNKNOWN."""
 

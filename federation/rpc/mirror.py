@@ -30,6 +30,7 @@ from federation.errors import (
 )
 from federation.mailbox.ends import InEnd, Offered, OutEnd
 from federation.rpc.channel import PROTOCOL_VERSIONS
+from federation.rpc.pacing import UploadPace
 from federation.rpc.status import Greeting
 from federation.rpc.transfers import NUM_STREAMS, Transfers, answered, gathered
 from federation.v1 import courier_pb2 as pb
@@ -84,18 +85,21 @@ class Mirror:
         consortium: str,
         software: str = "",
         pace: Pace = DEFAULT_PACE,
+        upload_pace: UploadPace | None = None,
         on_arrival: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Args:
             executor: threads for work on files.
+            upload_pace: how fast blobs may go up; as fast as they go without it.
             on_arrival: called when a message, an acknowledgement or a whole blob has arrived.
         """
         self._stub = CourierStub(channel)  # type: ignore[no-untyped-call]
         self._out, self._in, self._executor = out_end, in_end, executor
         self._consortium, self._software, self._pace = consortium, software, pace
         self._on_arrival = on_arrival
-        self.transfers = Transfers(self._stub, out_end, in_end, self._files)
+        self._upload_pace = upload_pace or UploadPace()
+        self.transfers = Transfers(self._stub, out_end, in_end, self._files, self._upload_pace)
         self.transfers.on_arrival, self.transfers.on_uploaded = on_arrival, self.wake
         self._wake = asyncio.Event()
         self._pushed: Offered | None = None
@@ -274,14 +278,13 @@ class Mirror:
         """
         sent: set[int] = set()
         offered = await self._files(self._out.look)
-        reply = await self._push(offered, [])
-        while True:
-            due = self._due(offered, sent)
-            if not due:
-                break
+        reply: pb.PushReply | None = None
+        if self._pushed is None:  # what the coordinator has is not known yet
+            reply = await self._push(offered, [])
+        while (due := self._due(offered, sent)) or reply is None:
             numbers, messages = await self._files(self._batch, offered, due)
             sent.update(numbers)
-            if messages:
+            if messages or reply is None:
                 reply = await self._push(offered, messages)
         self._pushed = offered
         await self._offer_blobs(offered, {digest.hex() for digest in reply.blobs_missing})
@@ -311,6 +314,7 @@ class Mirror:
 
     async def _push(self, offered: Offered, messages: list[pb.CarriedMessage]) -> pb.PushReply:
         told = hashlib.sha256(offered.acknowledgement).digest()
+        self._upload_pace.owe(sum(len(message.data) for message in messages))  # they do not wait: they are small
         request = pb.PushRequest(
             messages=messages,
             first_offered=offered.first_offered,

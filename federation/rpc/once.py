@@ -15,6 +15,7 @@ from federation.mailbox.ends import InEnd, OutEnd
 from federation.rpc import enrolment, loop
 from federation.rpc.channel import ChannelSettings, explained, open_channel
 from federation.rpc.mirror import Mirror
+from federation.rpc.pacing import UploadPace
 from federation.rpc.status import Greeting
 from federation.rpc.thread import NUM_FILE_THREADS, Station
 
@@ -102,5 +103,13 @@ def _mirror(
     station: Station, in_end: InEnd, files: ThreadPoolExecutor, channel: Any, settings: ChannelSettings
 ) -> Mirror:
     out_end = OutEnd(station.party.fs, station.mailbox)
-    consortium, software, pace = settings.consortium, station.software, station.pace
-    return Mirror(channel, out_end, in_end, files, consortium=consortium, software=software, pace=pace)
+    return Mirror(
+        channel,
+        out_end,
+        in_end,
+        files,
+        consortium=settings.consortium,
+        software=station.software,
+        pace=station.pace,
+        upload_pace=UploadPace(station.max_upload_bytes_per_second),
+    )

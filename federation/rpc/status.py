@@ -18,6 +18,7 @@ class CourierStatus:
         certificate_days: left; None without a certificate.
         renewal_failed: why the certificate could not be renewed yet.
         bytes_up, bytes_down: of blobs, over the newest connection.
+        max_upload_bytes_per_second: the limit in force; 0 for none.
         held_up: while connected, what the coordinator takes no more of for now, in its words; "" if nothing.
     """
 
@@ -37,6 +38,7 @@ class CourierStatus:
     renewal_failed: str = ""
     bytes_up: int = 0
     bytes_down: int = 0
+    max_upload_bytes_per_second: int = 0
     held_up: str = ""
 
 

@@ -18,11 +18,12 @@ from typing import Any, Final
 from federation.errors import FederationError, OverloadedError, PeerUnavailableError
 from federation.invite import Party
 from federation.log import in_one_line
-from federation.mailbox.ends import InEnd, MailboxLimits, OutEnd
+from federation.mailbox.ends import InEnd, MailboxLimits, OutEnd, Vouch
 from federation.rpc import credentials, enrolment, loop
 from federation.rpc.channel import ChannelSettings, explained, open_channel
 from federation.rpc.credentials import Certificates
 from federation.rpc.mirror import DEFAULT_PACE, Mirror, Pace
+from federation.rpc.pacing import UploadPace
 from federation.rpc.status import CourierStatus, Greeting
 
 LOG: Final = logging.getLogger("federation.rpc")
@@ -40,15 +41,19 @@ class Station:
         party: who dials, with its directory.
         mailbox: base of the mailbox with the coordinator in that directory.
         http_proxy: see `ChannelSettings`.
+        max_upload_bytes_per_second: of blobs; 0 for as fast as they go.
+        vouch: `BlobStore.vouch` of a store in this process that takes blobs over from the mailbox.
         clock: seconds since 1970.
     """
 
     party: Party
     mailbox: str
     http_proxy: str = ""
+    max_upload_bytes_per_second: int = 0
     software: str = ""
     pace: Pace = DEFAULT_PACE
     limits: MailboxLimits = DEFAULT_LIMITS
+    vouch: Vouch | None = None
     clock: Callable[[], float] = time.time
 
 
@@ -70,9 +75,10 @@ class CourierThread:
         self._station = station
         self.arrived = arrived or threading.Event()
         now_us = int(station.clock() * 1_000_000)
+        self._upload_pace = UploadPace(station.max_upload_bytes_per_second)
         self.status = CourierStatus(courier="grpc", since_us=now_us)
         self._executor = concurrent.futures.ThreadPoolExecutor(NUM_FILE_THREADS, thread_name_prefix="courier-files")
-        self._in = InEnd(station.party.fs, station.mailbox, station.limits)
+        self._in = InEnd(station.party.fs, station.mailbox, station.limits, station.vouch)
         self._out = OutEnd(station.party.fs, station.mailbox)
         self._mirror: Mirror | None = None
         self._future: concurrent.futures.Future[None] | None = None
@@ -90,6 +96,10 @@ class CourierThread:
         """Something was posted. From any thread."""
         loop.network_loop().call_soon_threadsafe(self._wake_mirror)
 
+    def limit_upload(self, bytes_per_second: int) -> None:
+        """Blobs go up no faster than that from now on, also those that are under way; 0 for as fast as they go."""
+        self._upload_pace.limit = bytes_per_second
+
     def stop(self) -> None:
         """Ends the connection; what was received is durable when this returns."""
         if self._future is not None:
@@ -100,13 +110,20 @@ class CourierThread:
 
     def current_status(self) -> CourierStatus:
         """The status, with how far transfers have come."""
-        mirror = self._mirror
+        mirror, limit = self._mirror, self._upload_pace.limit
         if mirror is None:
-            return self.status
+            return replace(self.status, max_upload_bytes_per_second=limit)
         contact, up, down = mirror.progress
         contact_us = max(self.status.last_contact_us, int(contact * 1_000_000))
         held_up = "; ".join(f"{what}: {words}" for what, words in sorted(mirror.held_up.items()))
-        return replace(self.status, last_contact_us=contact_us, bytes_up=up, bytes_down=down, held_up=held_up)
+        return replace(
+            self.status,
+            last_contact_us=contact_us,
+            bytes_up=up,
+            bytes_down=down,
+            held_up=held_up,
+            max_upload_bytes_per_second=limit,
+        )
 
     # --- on the network's loop ----------------------------------------------------------------------------------------
 
@@ -157,6 +174,7 @@ class CourierThread:
             consortium=settings.consortium,
             software=self._station.software,
             pace=self._station.pace,
+            upload_pace=self._upload_pace,
             on_arrival=self.arrived.set,
         )
         greeting = await mirror.negotiate()

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Blobs over the network: few parallel calls, each of a few pieces, resumed at whatever the receiver lacks.
 
-A call carries as many pieces as went in good time before: a slow link gets short calls, so that neither a deadline nor
-a proxy cuts them, and a fast one long calls. Blobs are carried in the order of the messages that name them: a peer
-that has room for few of them always gets those that it can act upon first.
+A call upwards takes piece after piece until it has lasted long enough; one downwards asks for as many as went in good
+time before. So a slow link gets short calls, which neither a deadline nor a proxy cuts, and a fast one long calls.
+Blobs are carried in the order of the messages that name them: a peer that has room for few of them always gets those
+that it can act upon first.
 """
 
 import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -23,7 +24,9 @@ from federation.errors import (
     ProtocolError,
 )
 from federation.mailbox.ends import InEnd, OutEnd
+from federation.merkle import BLOB_PIECE_BYTES
 from federation.rpc.errors import error_from
+from federation.rpc.pacing import UploadPace
 from federation.v1 import courier_pb2 as pb
 from federation.v1.courier_pb2_grpc import CourierStub
 
@@ -33,9 +36,18 @@ NUM_STREAMS: Final = 2
 """Parallel calls in each direction."""
 
 MAX_PIECES_PER_CALL: Final = 64
+FIRST_PIECES: Final = 8
+"""Of the first call downwards."""
+
 MAX_CALL_SECONDS: Final = 240.0
 QUICK_SECONDS: Final = 10.0
 """A call that took less is followed by one of twice as many pieces; one of more than three times this, by half."""
+
+UPLOAD_SECONDS: Final = 20.0
+"""A call upwards that has lasted so long takes no further piece."""
+
+MAX_PAUSE_SECONDS: Final = 5.0
+"""A call upwards whose next piece must wait longer ends: its receiver waits for each message, but not for long."""
 
 Files = Callable[..., Awaitable[Any]]
 """Runs a function that works on files in a thread, and awaits its result."""
@@ -50,6 +62,11 @@ class Span:
     first: int
     last: int
 
+    @property
+    def first_bytes(self) -> int:
+        """Length of the first piece."""
+        return min(BLOB_PIECE_BYTES, self.num_bytes - self.first * BLOB_PIECE_BYTES)
+
 
 class Backlog:
     """Pieces that wait for a call, in the order in which they were planned."""
@@ -58,7 +75,7 @@ class Backlog:
         self._spans: deque[Span] = deque()
         self._open: Counter[str] = Counter()
         self._news = asyncio.Event()
-        self.num_pieces = 1
+        self.num_pieces = FIRST_PIECES
 
     def __contains__(self, digest: str) -> bool:
         return self._open[digest] > 0
@@ -80,13 +97,20 @@ class Backlog:
             self._open[span.digest] += 1
         self._news.set()
 
-    async def take(self) -> Span:
-        """The next few pieces; the caller calls `done` or `again`."""
+    async def take(self, num_pieces: int = 0) -> Span:
+        """The next few pieces (0: as many as go in good time); the caller calls `done` or `again`."""
         while not self._spans:
             self._news.clear()
             await self._news.wait()
+        return self._taken(num_pieces or self.num_pieces)
+
+    def more(self, digest: str) -> Span | None:
+        """The next piece, if it is one of this blob; the caller calls `done` or `again`."""
+        return self._taken(1) if self._spans and self._spans[0].digest == digest else None
+
+    def _taken(self, num_pieces: int) -> Span:
         head = self._spans.popleft()
-        last = min(head.last, head.first + self.num_pieces - 1)
+        last = min(head.last, head.first + num_pieces - 1)
         if last < head.last:
             self._spans.appendleft(Span(digest=head.digest, num_bytes=head.num_bytes, first=last + 1, last=head.last))
             self._open[head.digest] += 1
@@ -110,8 +134,9 @@ class Backlog:
 class Transfers:
     """Both directions of one connection."""
 
-    def __init__(self, stub: CourierStub, out_end: OutEnd, in_end: InEnd, files: Files) -> None:
+    def __init__(self, stub: CourierStub, out_end: OutEnd, in_end: InEnd, files: Files, pace: UploadPace) -> None:
         self._stub, self._out, self._in, self._files = stub, out_end, in_end, files
+        self.pace = pace
         self.up, self.down = Backlog(), Backlog()
         self.on_arrival: Callable[[], None] = lambda: None
         self.on_uploaded: Callable[[], None] = lambda: None
@@ -135,7 +160,7 @@ class Transfers:
             return
         request = pb.StatBlobRequest(digest=bytes.fromhex(digest), num_bytes=num_bytes)
         reply = await answered(self._stub.StatBlob(request, timeout=60.0))
-        last = max(num_bytes - 1, 0) // (1024 * 1024)
+        last = max(num_bytes - 1, 0) // BLOB_PIECE_BYTES
         ranges = [(found.first, min(found.last, last)) for found in reply.pieces_missing if found.first <= last]
         if ranges and not reply.complete:
             self.up.add(_spans(digest, num_bytes, ranges))
@@ -152,12 +177,32 @@ class Transfers:
 
     async def upload_one(self) -> None:
         """Carries the next few pieces up."""
-        if await self._carry(self.up, self._put):
+        load, start = [await self.up.take(1)], time.monotonic()
+        try:
+            await self.pace.turn(load[0].first_bytes)  # before the call: nobody waits for a message meanwhile
+            await answered(self._stub.PutBlob(self._pieces(load), timeout=MAX_CALL_SECONDS))
+        except ObjectNotFoundError:
+            pass  # withdrawn meanwhile: the reader has it, or nobody wants it
+        except (OverloadedError, DeadlineExceededError) as error:
+            await self._put_back(self.up, load, error)
+            return
+        self.held_up.pop("blobs up", None)
+        ended = [self.up.done(span, time.monotonic() - start) for span in load]
+        if any(ended):
             self.on_uploaded()
 
     async def download_one(self) -> None:
         """Carries the next few pieces down."""
-        await self._carry(self.down, self._get)
+        left, start = [await self.down.take()], time.monotonic()
+        try:
+            await self._get(left)
+        except ObjectNotFoundError:
+            pass
+        except (OverloadedError, DeadlineExceededError) as error:
+            await self._put_back(self.down, left, error)
+            return
+        self.held_up.pop("blobs down", None)
+        self.down.done(left[0], time.monotonic() - start)
 
     async def drain(self) -> None:
         """Carries all that is planned, then returns."""
@@ -170,49 +215,53 @@ class Transfers:
         while backlog.waiting:
             await one()
 
-    async def _carry(self, backlog: Backlog, carry: Callable[[Span], Awaitable[None]]) -> bool:
-        span, start = await backlog.take(), time.monotonic()
-        try:
-            await carry(span)
-        except ObjectNotFoundError:
-            pass  # withdrawn meanwhile: the reader has it, or nobody wants it
-        except (OverloadedError, DeadlineExceededError) as error:
-            self.held_up[self._name_of(backlog)] = str(error)
+    async def _put_back(self, backlog: Backlog, spans: list[Span], error: FederationError) -> None:
+        """The peer takes or gives no more for now."""
+        self.held_up["blobs up" if backlog is self.up else "blobs down"] = str(error)
+        for span in reversed(spans):
             backlog.again(span)
-            await asyncio.sleep(min(getattr(error, "retry_after_seconds", 0.0), 60.0))
-            return False
-        self.held_up.pop(self._name_of(backlog), None)
-        return backlog.done(span, time.monotonic() - start)
+        await asyncio.sleep(min(getattr(error, "retry_after_seconds", 0.0), 60.0))
 
-    def _name_of(self, backlog: Backlog) -> str:
-        return "blobs up" if backlog is self.up else "blobs down"
-
-    async def _put(self, span: Span) -> None:
-        await answered(self._stub.PutBlob(self._pieces(span), timeout=MAX_CALL_SECONDS))
-
-    async def _pieces(self, span: Span) -> AsyncIterator[pb.PutBlobRequest]:
-        digest = bytes.fromhex(span.digest)
-        for piece in range(span.first, span.last + 1):
+    async def _pieces(self, load: list[Span]) -> AsyncIterator[pb.PutBlobRequest]:
+        """Pieces of one blob for one call: the one in `load`, and those that are added to it on the way."""
+        digest, num_bytes = load[0].digest, load[0].num_bytes
+        raw, end = bytes.fromhex(digest), time.monotonic() + UPLOAD_SECONDS
+        while True:
             try:
-                data = await self._files(self._out.read_piece, span.digest, piece)
+                data = await self._files(self._out.read_piece, digest, load[-1].first)
             except FederationError:
                 return  # withdrawn: the peer keeps what it has, and asks no more once it hears of that
             self.bytes_up += len(data)
-            yield pb.PutBlobRequest(digest=digest, num_bytes=span.num_bytes, piece=piece, data=data)
+            yield pb.PutBlobRequest(digest=raw, num_bytes=num_bytes, piece=load[-1].first, data=data)
+            del data
+            following = await self._following(digest, len(load), end)
+            if following is None:
+                return
+            load.append(following)
 
-    async def _get(self, span: Span) -> None:
+    async def _following(self, digest: str, num_pieces: int, end: float) -> Span | None:
+        """The blob's next piece when it may go; None if there is none, or if the call had better end."""
+        if num_pieces >= MAX_PIECES_PER_CALL or time.monotonic() > end or self.pace.seconds() > MAX_PAUSE_SECONDS:
+            return None
+        following = self.up.more(digest)
+        if following is not None:
+            await self.pace.turn(following.first_bytes)
+        return following
+
+    async def _get(self, left: list[Span]) -> None:
+        """Fetches the span in `left`, which shrinks with each piece that is here."""
+        span, complete = left[0], False
         wanted = span.last - span.first + 1
         request = pb.GetBlobRequest(digest=bytes.fromhex(span.digest), first_piece=span.first, num_pieces=wanted)
-        call, brought, complete = self._stub.GetBlob(request, timeout=MAX_CALL_SECONDS), 0, False
-        async for piece in answered_stream(call):
-            if not span.first <= piece.piece <= span.last:
-                raise ProtocolError(f"blob: expected pieces {span.first} to {span.last}, found {piece.piece}")
+        async for piece in answered_stream(self._stub.GetBlob(request, timeout=MAX_CALL_SECONDS)):
+            if piece.piece != left[0].first or left[0].first > span.last:
+                raise ProtocolError(f"blob: expected piece {left[0].first} up to {span.last}, found {piece.piece}")
             put = self._files(self._in.put_piece, span.digest, span.num_bytes, piece.piece, piece.data)
             complete = await put or complete
             self.bytes_down += len(piece.data)
-            brought += 1
-        if brought < wanted:
-            raise ProtocolError(f"blob: expected {wanted} pieces, found {brought}")
+            left[0] = replace(span, first=piece.piece + 1)
+        if left[0].first <= span.last:
+            raise ProtocolError(f"blob: expected {wanted} pieces, found {left[0].first - span.first}")
         if complete:
             self.on_arrival()
 

@@ -5,10 +5,14 @@ A version is written beside the others and appears as a whole, never in place. I
 digests with the ledger's, and rebuilds on a mismatch (`federation.aggregate`).
 """
 
+import threading
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Self
+
+import numpy as np
 
 from federation.chunks import ChunkGrid, Float32Vector
 
@@ -31,10 +35,17 @@ class StateDigests:
 
 
 class StateWriter(ABC):
-    """A version being written, which nobody sees until `commit`. Leaving the `with` block without it discards it."""
+    """A version being written, which nobody sees until `commit`. Leaving the `with` block without it discards it.
+
+    Chunks are written either in ascending order by `write_chunk`, or by `reserve` and `filled`, in any order and by any
+    thread.
+    """
 
     def __init__(self, num_elements: int) -> None:
         self.grid = ChunkGrid(num_elements)
+        self._lock = threading.Lock()
+        self._reserved: dict[int, StateChunk] = {}
+        self._waiting: dict[int, StateChunk] = {}
         self._next = 0
 
     def write_chunk(self, index: int, theta: Float32Vector, momentum: Float32Vector, residual: Float32Vector) -> None:
@@ -54,11 +65,39 @@ class StateWriter(ABC):
         self._write(index, chunk)
         self._next += 1
 
+    def reserve(self, index: int) -> StateChunk:
+        """Arrays for the real elements of a chunk, of unknown content; the caller writes them, then calls `filled`.
+
+        Each chunk once. Who reserves far ahead of the lowest chunk that is not filled makes some stores hold them all.
+
+        Raises:
+            IndexError: there is no such chunk.
+        """
+        size = self.grid.num_real(index)
+        chunk = StateChunk(np.empty(size, np.float32), np.empty(size, np.float32), np.empty(size, np.float32))
+        with self._lock:
+            self._reserved[index] = chunk
+        return chunk
+
+    def filled(self, index: int) -> None:
+        """The arrays of `reserve(index)` hold the chunk; they are the store's from here on.
+
+        Raises:
+            KeyError: it was not reserved: the caller's bug.
+            DiskFullError: too little space; nothing becomes visible.
+        """
+        with self._lock:
+            self._waiting[index] = self._reserved.pop(index)
+            while (chunk := self._waiting.pop(self._next, None)) is not None:
+                self._write(self._next, chunk)
+                self._next += 1
+
     def commit(self, *, durable: bool = True) -> None:
         """Makes the version visible as a whole, in place of one of the same number (whose bits are the same).
 
         Args:
-            durable: fsync it. Without, a crash may lose or tear it; it is then rebuilt from ledger and blobs.
+            durable: fsync it, now or soon. Without, a crash may lose or tear it; it is then rebuilt from ledger and
+                blobs.
 
         Raises:
             ValueError: chunks are missing: the caller's bug.
@@ -102,6 +141,10 @@ class StateReader(ABC):
             CorruptObjectError: the store noticed damage (it need not: digests tell).
         """
 
+    def view_chunk(self, index: int) -> StateChunk:
+        """Like `read_chunk`, but the caller only reads the arrays; without a copy where the store can. Any thread."""
+        return self.read_chunk(index)
+
 
 class StateStore(ABC):
     """Versions of (theta, m, r) by run, fragment and version number."""
@@ -125,3 +168,24 @@ class StateStore(ABC):
     @abstractmethod
     def versions(self, run: str, fragment: int) -> list[int]:
         """Numbers of the committed versions, ascending."""
+
+    def drop_copy(self, run: str, fragment: int, version: int) -> bool:
+        """Removes the copy that `open` gives, for whoever found it damaged, if the store has another one.
+
+        Returns whether `open` gives another copy now. Stores with one copy of everything do nothing.
+        """
+        return False
+
+    def prune(self, run: str, fragment: int, *, current: Collection[int], in_force: Collection[int]) -> None:
+        """Removes what is no longer needed; whatever is gone can be rebuilt.
+
+        Args:
+            current: versions that will be read soon.
+            in_force: all versions that the ledger's chain has; a rebuild may start from any of them that is kept.
+        """
+        for version in self.versions(run, fragment):
+            if version and version not in current:
+                self.delete(run, fragment, version)
+
+    def close(self) -> None:  # noqa: B027 - most stores do nothing in the background
+        """Ends what the store does in the background; what was not done then is abandoned, and can be rebuilt."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import zarr
-from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.codecs import Crc32cCodec
 from zarr.storage import LocalStore
 
 from federation.chunks import CHUNK_ELEMENTS
@@ -91,8 +91,9 @@ class _ZarrWriter(StateWriter):
                     dtype="<f4",
                     chunks=(CHUNK_ELEMENTS,),
                     shards=(self._shard_elements,),
-                    # zstd makes momentum and residual of zeros small; CRC-32C tells a torn chunk from a whole one.
-                    compressors=[ZstdCodec(level=1), Crc32cCodec()],
+                    # CRC-32C tells a torn chunk from a whole one. Trained parameters do not compress, and chunks of
+                    # zeros are not stored.
+                    compressors=[Crc32cCodec()],
                     fill_value=0.0,
                 )
                 for name in StateChunk._fields

@@ -70,6 +70,10 @@ class Evidence:
         """Some bytes of a blob."""
         return self._store.read_range(digest, offset, length)
 
+    def map(self, digest: str) -> memoryview | None:
+        """The blob's bytes as mapped memory."""
+        return self._store.map(digest)
+
     @contextmanager
     def writer(self) -> Iterator["HashSink"]:
         """A blob that is only hashed."""

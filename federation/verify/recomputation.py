@@ -6,20 +6,18 @@ digests), *theta only* (a payload is missing, the commit blob still gives theta)
 a round be recomputed; the others are gaps.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from safetensors import SafetensorError, safe_open
-
 from federation import leaves as lv
 from federation.aggregate import CommitResult, commit_round, first_digests, initial_state, is_intact, replay_commit
-from federation.chunks import Float32Vector
+from federation.chunk_pool import num_threads_here
 from federation.errors import ConfigError, DigestMismatchError, DiskFullError, FederationError
-from federation.fragments import flatten
 from federation.manifest import NUMERICS_VERSION, Manifest
 from federation.rounds import Round, Run
 from federation.state.api import StateDigests, StateStore
+from federation.tensor_file import open_theta
 from federation.verify.evidence import Evidence
 from federation.verify.report import Check, Findings, Place
 
@@ -73,7 +71,7 @@ class Recomputation:
         known = Known.NOTHING
         if self.evidence.require(manifest.theta_blob, place, "theta_0"):
             try:
-                initial_state(self.scratch, manifest.run, manifest, _Theta0(self.evidence, manifest))
+                initial_state(self.scratch, manifest.run, manifest, open_theta(self.evidence, manifest))
                 known = Known.FULL
                 self.findings.agree(Check.COMMITS, len(manifest.fragments))
             except (ConfigError, DigestMismatchError) as error:
@@ -141,6 +139,7 @@ class Recomputation:
                 found.sealed,
                 expected=self.digests[base],
                 durable=False,
+                num_threads=num_threads_here(),
             )
         except DiskFullError:
             raise
@@ -227,27 +226,3 @@ class Recomputation:
         for version in (found.base_version, found.number + 1):
             if self.uses.last_use.get((run, found.fragment, version), -1) <= leaf:
                 self.scratch.delete(run, found.fragment, version)
-
-
-@dataclass(frozen=True)
-class _Theta0(Mapping[int, Float32Vector]):
-    """theta_0 by fragment, read from the safetensors file one fragment at a time."""
-
-    evidence: Evidence
-    manifest: Manifest
-
-    def __getitem__(self, fragment: int) -> Float32Vector:
-        table = self.manifest.fragments[fragment]
-        try:
-            with safe_open(self.evidence.path(self.manifest.theta_blob), framework="numpy") as tensors:
-                return flatten(table, tensors.get_tensor)
-        except (SafetensorError, OSError, TypeError, ValueError, KeyError) as error:
-            raise ConfigError(
-                f"theta_0, fragment {fragment}: expected safetensors of its parameters: {error}"
-            ) from error
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(len(self.manifest.fragments)))
-
-    def __len__(self) -> int:
-        return len(self.manifest.fragments)

@@ -12,8 +12,8 @@ from typing import Final
 from federation.durable.real import RealFileSystem
 from federation.errors import ConfigError, DiskFullError
 from federation.state.api import StateReader, StateStore, StateWriter
+from federation.state.mapped_store import MappedStateStore
 from federation.state.memory_store import MemoryStateStore
-from federation.state.zarr_store import ZarrStateStore
 
 MAX_ELEMENTS_IN_MEMORY: Final = 16 * 2**20
 """Parameters up to which versions are kept in memory: 12 bytes each, per version that is still needed."""
@@ -24,7 +24,7 @@ class ScratchStore(StateStore):
 
     def __init__(self, files: RealFileSystem, base: str) -> None:
         self._memory = MemoryStateStore()
-        self._disk = ZarrStateStore(files, base)
+        self._disk = MappedStateStore(files, base)
 
     def create(self, run: str, fragment: int, version: int, num_elements: int) -> StateWriter:
         store = self._memory if num_elements <= MAX_ELEMENTS_IN_MEMORY else self._disk

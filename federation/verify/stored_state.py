@@ -23,7 +23,8 @@ STATE: Final = "state"
 _METADATA: Final = "zarr.json"
 _MAX_METADATA_BYTES: Final = 64 * 1024
 _CODECS: Final = ["sharding_indexed"]
-_INNER_CODECS: Final = [["bytes", "zstd", "crc32c"]]
+_INNER_CODECS: Final = ([["bytes", "crc32c"]], [["bytes", "zstd", "crc32c"]])
+"""As written now, and as by release 0.1."""
 _INDEX_CODECS: Final = [["bytes", "crc32c"]]
 
 
@@ -81,7 +82,7 @@ def _harmless(array: dict[str, Any]) -> bool:
         return False
     return (
         [entry.get("chunk_shape") for entry in inner] == [[CHUNK_ELEMENTS]]
-        and [_names(entry.get("codecs")) for entry in inner] == _INNER_CODECS
+        and [_names(entry.get("codecs")) for entry in inner] in _INNER_CODECS
         and [_names(entry.get("index_codecs")) for entry in inner] == _INDEX_CODECS
     )
 

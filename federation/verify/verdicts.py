@@ -11,6 +11,7 @@ from typing import Final
 
 from federation import leaves as lv
 from federation.admission import Finding, check_payload, check_update
+from federation.chunk_pool import num_threads_here
 from federation.errors import FederationError
 from federation.leaves import Outcome, Reason
 from federation.limits import DEFAULT_LIMITS
@@ -101,7 +102,8 @@ def _decide(at: At, update: Update, run: Run, found: Round | None, body: lv.Verd
                 return Outcome.REJECTED, Reason.PAYLOAD_DIGEST, 0.0
             at.findings.skip(Check.VERDICTS, place, f"verdict on {body.site}: there is no payload to decide it by")
             return None
-        finding = check_payload(update, manifest, partial(at.evidence.read_range, update.payload_digest))
+        read_bytes = partial(at.evidence.read_range, update.payload_digest)
+        finding = check_payload(update, manifest, read_bytes, num_threads_here())
     return _judged(update, found, finding)
 
 

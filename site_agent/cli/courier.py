@@ -103,7 +103,9 @@ def _grpc_line(fs: RealFileSystem, status: CourierStatus | None, now: float) -> 
     if status.connected:
         held_up = f"; HELD UP: {status.held_up}" if status.held_up else ""
         answer = in_words(now - status.last_contact_us / 1e6)
-        return head + f"connected for {since}, last answer {answer} ago{held_up}"
+        limit = status.max_upload_bytes_per_second
+        limited = f"; uploads limited to {limit:,} bytes/s" if limit else ""
+        return head + f"connected for {since}, last answer {answer} ago{limited}{held_up}"
     if not status.sentence:
         return head + "not connected"
     contact = f"last answer {in_words(now - status.last_contact_us / 1e6)} ago" if status.last_contact_us else ""

@@ -16,6 +16,7 @@ from federation.durable.real import RealFileSystem
 from federation.errors import FederationError
 from federation.stopping import StopOnSignals
 from site_agent import layout
+from site_agent.attention import Attention
 from site_agent.cli.setup import SITE_DIR
 from site_agent.courier.choice import CourierKind, read_choice
 from site_agent.courier.switch import CourierSwitch
@@ -37,7 +38,7 @@ VERBOSE = click.option("--verbose", is_flag=True, help="Log more.")
 
 @click.command()
 @click.argument("site_dir", type=SITE_DIR)
-@click.option("--poll-seconds", type=float, default=None, help="Between two looks when idle.  [default: site.toml's]")
+@click.option("--poll-seconds", type=float, default=None, help="Between two passes when idle.  [default: site.toml's]")
 @TAKE_OVER
 @VERBOSE
 def serve(site_dir: Path, poll_seconds: float | None, take_over: bool, verbose: bool) -> None:
@@ -46,12 +47,14 @@ def serve(site_dir: Path, poll_seconds: float | None, take_over: bool, verbose: 
     with _opened(site_dir, take_over, verbose) as (agent, config, lock):
         click.echo(f"site {config.site}: ledger copy has {agent.copy.size} leaves, epoch {agent.state.epoch}")
         pause = poll_seconds if poll_seconds is not None else config.agent.poll_seconds
-        with closing(CourierSwitch(RealFileSystem(site_dir), config, arrived)) as courier:
+        attention = Attention(agent.fs.exists, arrived, ended=lambda: stop.requested)
+        with closing(CourierSwitch(RealFileSystem(site_dir), config, arrived, agent.blobs.vouch)) as courier:
+            agent.executor.on_posted = courier.posted
             while not stop.requested:
                 lock.check()
                 arrived.clear()
                 if not _pass(agent, courier):
-                    stop.rest(pause, arrived)
+                    attention.rest(pause, agent.awaited())
 
 
 def _pass(agent: Agent, courier: CourierSwitch) -> bool:

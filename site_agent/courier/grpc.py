@@ -8,6 +8,7 @@ from collections.abc import Callable
 from federation.durable.real import RealFileSystem
 from federation.invite import Invite, Party, install
 from federation.leaves import PartyKind
+from federation.mailbox.ends import Vouch
 from federation.roster import TrustedRosters
 from federation.rpc import credentials, enrolment, loop, once
 from federation.rpc.status import CourierStatus, Greeting
@@ -27,18 +28,27 @@ def party_of(fs: RealFileSystem, config: SiteConfig) -> Party:
     return Party(fs=fs, kind=PartyKind.SITE, id=config.site, request=request_of(fs, config.site))
 
 
-def station_of(fs: RealFileSystem, config: SiteConfig) -> Station:
+def station_of(fs: RealFileSystem, config: SiteConfig, vouch: Vouch | None = None) -> Station:
     """The site's end of its courier. Raises ConfigError as `party_of`."""
     return Station(
-        party=party_of(fs, config), mailbox=layout.MAILBOX, http_proxy=config.courier.http_proxy, software=software()
+        party=party_of(fs, config),
+        mailbox=layout.MAILBOX,
+        http_proxy=config.courier.http_proxy,
+        max_upload_bytes_per_second=config.courier.max_upload_bytes_per_second,
+        software=software(),
+        vouch=vouch,
     )
 
 
 def start(
-    fs: RealFileSystem, config: SiteConfig, arrived: threading.Event, on_change: Callable[[CourierStatus], None]
+    fs: RealFileSystem,
+    config: SiteConfig,
+    arrived: threading.Event,
+    on_change: Callable[[CourierStatus], None],
+    vouch: Vouch | None = None,
 ) -> CourierThread:
     """A courier beside the agent."""
-    courier = CourierThread(station_of(fs, config), arrived, on_change)
+    courier = CourierThread(station_of(fs, config, vouch), arrived, on_change)
     courier.start()
     return courier
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 from federation.durable.real import RealFileSystem
 from federation.errors import FederationError
 from federation.log import in_one_line
+from federation.mailbox.ends import Vouch
 from federation.roster import TrustedRosters
 from federation.rpc import credentials
 from federation.rpc.status import CourierStatus
 from site_agent import layout
 from site_agent.courier import spool
 from site_agent.courier.choice import CourierKind, read_choice, write_status
-from site_agent.site_config import SiteConfig
+from site_agent.site_config import SITE_FILE, SiteConfig, load_courier_section
 
 if TYPE_CHECKING:
     from federation.rpc.thread import CourierThread
@@ -32,12 +33,17 @@ RESTART_SECONDS: Final = 5.0
 class CourierSwitch:
     """The courier of one serving agent. All public methods are the agent's thread's."""
 
-    def __init__(self, fs: RealFileSystem, config: SiteConfig, arrived: threading.Event) -> None:
+    def __init__(
+        self, fs: RealFileSystem, config: SiteConfig, arrived: threading.Event, vouch: Vouch | None = None
+    ) -> None:
         """
         Args:
+            config: site.toml as it is now; changes of its `[courier]` are noticed.
             arrived: set when there is something to receive, so that the agent looks at once.
+            vouch: `BlobStore.vouch` of the agent's store.
         """
-        self._fs, self._config, self._arrived = fs, config, arrived
+        self._fs, self._config, self._arrived, self._vouch = fs, config, arrived, vouch
+        self._config_seen = self._fingerprint()
         self._thread: CourierThread | None = None
         self._chosen: tuple[CourierKind, str] | None = None
         self._retry_at = 0.0
@@ -47,6 +53,7 @@ class CourierSwitch:
 
     def follow(self) -> None:
         """Starts, stops or restarts the courier if the operator chose anew since the last call. Never raises."""
+        self._read_config()
         chosen = (self._read_choice(), credentials.read_text(self._fs, credentials.ENDPOINT))
         dials = chosen[0] is CourierKind.GRPC
         due = self._thread is None and dials and time.monotonic() >= self._retry_at
@@ -80,6 +87,31 @@ class CourierSwitch:
         self._status = replace(self._status, connected=False)
         self._tell(at_once=True)
 
+    def _fingerprint(self) -> tuple[int, ...] | None:
+        try:
+            return self._fs.fingerprint(SITE_FILE)
+        except FederationError:
+            return None
+
+    def _read_config(self) -> None:
+        """Takes over `[courier]` of site.toml if the file has changed; one with mistakes in it changes nothing."""
+        seen = self._fingerprint()
+        if seen == self._config_seen:
+            return
+        self._config_seen, before = seen, self._config.courier
+        try:
+            section = load_courier_section(self._fs.root)
+        except FederationError as error:
+            LOG.warning("courier: %s", in_one_line(error))
+            return
+        self._config = self._config.model_copy(update={"courier": section})
+        if section.http_proxy != before.http_proxy:
+            self._chosen = None  # the line goes another way: begin anew
+        if section.max_upload_bytes_per_second != before.max_upload_bytes_per_second:
+            LOG.info("courier: max_upload_bytes_per_second is %d", section.max_upload_bytes_per_second)
+            if self._thread is not None:
+                self._thread.limit_upload(section.max_upload_bytes_per_second)
+
     def _read_choice(self) -> CourierKind:
         try:
             return read_choice(self._fs)
@@ -95,7 +127,7 @@ class CourierSwitch:
         try:
             from site_agent.courier import grpc
 
-            self._thread = grpc.start(self._fs, self._config, self._arrived, self._write)
+            self._thread = grpc.start(self._fs, self._config, self._arrived, self._write, self._vouch)
         except FederationError as error:
             self._retry_at = time.monotonic() + RESTART_SECONDS
             LOG.warning("courier: %s", in_one_line(error))
@@ -117,9 +149,7 @@ class CourierSwitch:
         status = self._thread.current_status() if self._thread is not None else self._status
         if status == self._told:
             return
-        changed = (status.courier, status.connected, status.sentence, status.endpoint)
-        told = (self._told.courier, self._told.connected, self._told.sentence, self._told.endpoint)
-        if at_once or changed != told or time.monotonic() - self._told_at >= STATUS_SECONDS:
+        if at_once or _words(status) != _words(self._told) or time.monotonic() - self._told_at >= STATUS_SECONDS:
             self._write()
 
     def _write(self, changed: CourierStatus | None = None) -> None:
@@ -132,3 +162,9 @@ class CourierSwitch:
                 LOG.warning("courier: %s", error)
                 return
             self._told, self._told_at = status, time.monotonic()
+
+
+def _words(status: CourierStatus) -> tuple[object, ...]:
+    """What of a status is told at once when it changes."""
+    limit = status.max_upload_bytes_per_second
+    return status.courier, status.connected, status.sentence, status.endpoint, limit

@@ -1,26 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """The arithmetic at boundaries and merges, on the vectors that a job holds. No files, no waiting (DESIGN section 3).
 
-All operations are explicit fp32 numpy on whole fragments, so the bits depend neither on threads nor on the device.
+All operations are explicit fp32 on strips of a fragment, so the bits depend neither on threads nor on the device.
 """
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 import torch
 
 from federation.chunks import Float32Vector
-from federation.codecs.payload import encode_vector
+from federation.codecs.api import ByteVector
 from federation.codecs.registry import get_codec
-from federation.error_feedback import encode_with_feedback
 from federation.errors import DigestMismatchError, NonFiniteUpdateError
+from federation.kernels import api as kernels
 from federation.manifest import Manifest
-from federation.merkle import blob_digest
-from federation.pseudo_gradient import merge, pseudo_gradient
+from federation.strips import on_strips
+from site_agent.inner_loop.encoding import Feedback, encode_fragment
 from site_agent.inner_loop.global_model import GlobalModel
-from site_agent.inner_loop.parameters import LocalParameters
+from site_agent.inner_loop.parameters import LocalFragment, LocalParameters
 from site_agent.inner_loop.progress import InFlight
 from site_agent.inner_loop.spool import link_of
 from site_agent.jobs import ChainLink, OutcomeFile, OutcomeKind
@@ -37,25 +38,26 @@ class Exchange:
         model: last committed theta of every fragment.
         feedback: adopted error feedback per fragment, empty if the run uses none.
         candidates: per round in flight the feedback to adopt if its commit lists our payload.
-        payloads: what was sent in each round in flight, so that a successor can send it again.
+        payloads: what was sent in each round in flight, u8, so that a successor can send it again.
     """
 
     def __init__(self, manifest: Manifest, model: GlobalModel, local: LocalParameters) -> None:
         self.model = model
         self.feedback: list[Float32Vector] = []
         self.candidates: dict[int, Float32Vector] = {}
-        self.payloads: dict[int, bytes] = {}
+        self.payloads: dict[int, ByteVector] = {}
         self._manifest = manifest
         self._codec = get_codec(manifest.codecs.up)
         self._local = local
+        self._snapshot: list[Float32Vector] = []
         self._forget_feedback()
 
     def begin(self) -> None:
         """Sets the local model to the committed one."""
-        for fragment, theta in enumerate(self.model.theta):
-            self._local.write(fragment, theta)
+        for theta, local in zip(self.model.theta, self._local.fragments(), strict=True):
+            self._set_local(local, theta)
 
-    def encode(self, round_number: int, fragment: int) -> tuple[bytes, str]:
+    def encode(self, round_number: int, fragment: int) -> tuple[ByteVector, str]:
         """The payload of theta - local, with error feedback where the run uses it, and its digest.
 
         A pure function of what a training checkpoint holds.
@@ -63,20 +65,34 @@ class Exchange:
         Raises:
             NonFiniteUpdateError: a local parameter is NaN or infinite, or the codec cannot hold a value.
         """
-        delta = pseudo_gradient(self.model.theta[fragment], self._local.read(fragment))
-        if not np.isfinite(delta).all():
-            raise NonFiniteUpdateError(
-                f"round {round_number}: expected a finite pseudo-gradient, found "
-                f"{int(np.count_nonzero(~np.isfinite(delta)))} NaN or infinite elements in fragment {fragment}"
-            )
-        if not self._manifest.codecs.error_feedback:
-            payload = encode_vector(self._codec, delta)
-        else:
-            beta = self._manifest.codecs.error_feedback_beta
-            payload, candidate = encode_with_feedback(self._codec, delta, self.feedback[fragment], beta)
-            self.candidates[round_number] = candidate
+        theta, local = self.model.theta[fragment], self._local.fragment(fragment)
+        feedback = self._feedback_for(fragment)
+        try:
+            payload, digest = encode_fragment(self._codec, theta, local, feedback, self.model.num_threads)
+        except NonFiniteUpdateError as error:
+            raise self._not_finite(round_number, fragment) or error from None
+        if feedback is not None:
+            self.candidates[round_number] = feedback.candidate
         self.payloads[round_number] = payload
-        return payload, blob_digest(payload)
+        return payload, digest
+
+    def _feedback_for(self, fragment: int) -> Feedback | None:
+        codecs = self._manifest.codecs
+        if not codecs.error_feedback:
+            return None
+        candidate = self.model.spares.take(self.model.theta[fragment].size)
+        return Feedback(self.feedback[fragment], codecs.error_feedback_beta, candidate)
+
+    def _not_finite(self, round_number: int, fragment: int) -> NonFiniteUpdateError | None:
+        """The error that says how many elements are not finite; None if they are, and only the codec is too narrow."""
+        delta = self.model.theta[fragment] - self._local.read(fragment)
+        num_bad = int(np.count_nonzero(~np.isfinite(delta)))
+        if not num_bad:
+            return None
+        return NonFiniteUpdateError(
+            f"round {round_number}: expected a finite pseudo-gradient, found "
+            f"{num_bad} NaN or infinite elements in fragment {fragment}"
+        )
 
     def merge(self, entry: InFlight, outcome: OutcomeFile, chain: Callable[[], Sequence[ChainLink]]) -> None:
         """local <- theta + alpha (local - theta) after a commit; local <- theta after any other end.
@@ -89,13 +105,30 @@ class Exchange:
             DigestMismatchError: the commits do not give what they say.
         """
         self.adopt(entry, outcome)
-        fragment = outcome.fragment
-        if outcome.kind is OutcomeKind.COMMITTED:
-            self._advance(fragment, link_of(outcome), chain)
-            theta = self.model.theta[fragment]
-            self._local.write(fragment, merge(theta, self._local.read(fragment), self._manifest.alpha))
+        fragment, local = outcome.fragment, self._local.fragment(outcome.fragment)
+        if outcome.kind is not OutcomeKind.COMMITTED:
+            self._set_local(local, self.model.theta[fragment])
+            return
+        link = link_of(outcome)
+        if not link.snapshot_path and not self.model.is_check_due(fragment):
+            self.model.advance_unchecked(fragment, link, partial(self._merge_strip, local))
         else:
-            self._local.write(fragment, self.model.theta[fragment])
+            self._advance(fragment, link, chain)
+            self._merge_all(local, self.model.theta[fragment])
+        local.finish()
+
+    def _merge_strip(self, local: LocalFragment, strip: slice, theta: Float32Vector) -> None:
+        values = local.strip(strip)
+        kernels.merge_into(theta, values, self._manifest.alpha, values)
+        local.store(strip, values)
+
+    def _merge_all(self, local: LocalFragment, theta: Float32Vector) -> None:
+        work = lambda strip, _: self._merge_strip(local, strip, theta[strip])  # noqa: E731
+        on_strips(theta.size, self.model.num_threads, work)
+
+    def _set_local(self, local: LocalFragment, theta: Float32Vector) -> None:
+        on_strips(theta.size, self.model.num_threads, lambda strip, _: local.store(strip, theta[strip]))
+        local.finish()
 
     def _advance(self, fragment: int, link: ChainLink, chain: Callable[[], Sequence[ChainLink]]) -> None:
         if link.snapshot_path:
@@ -112,8 +145,12 @@ class Exchange:
         candidate = self.candidates.pop(entry.round, None)
         self.payloads.pop(entry.round, None)
         listed = outcome.kind is OutcomeKind.COMMITTED and outcome.listed_payload_digest == entry.payload_digest
-        if candidate is not None and listed:
-            self.feedback[outcome.fragment] = candidate
+        if candidate is None:
+            return
+        unused = candidate
+        if listed:
+            unused, self.feedback[outcome.fragment] = self.feedback[outcome.fragment], candidate
+        self.model.spares.give(unused)
 
     def reload(self, chains: Sequence[Sequence[ChainLink]], *, forget_feedback: bool) -> None:
         """Sets committed and local model to the ends of these chains, each from theta_0 or from a snapshot.
@@ -128,23 +165,40 @@ class Exchange:
             self._forget_feedback()
             self.payloads = {}
 
-    def parts(self) -> Parts:
-        """What a training checkpoint must hold of this, as tensors by file and name."""
-        local = [self._local.read(fragment) for fragment in range(len(self.model.theta))]
+    def lend(self, without: int = -1) -> Parts:
+        """What a training checkpoint must hold of this, as tensors by file and name, at this moment.
+
+        Nothing of it changes until `returned`, whatever is trained meanwhile; before that it cannot be lent again.
+
+        Args:
+            without: the round that was just encoded: whoever resumes from here encodes it again.
+        """
+        assert not self.model.spares.is_lent, "one training checkpoint at a time"
+        self.model.spares.is_lent = True
         return {
-            "local": _numbered(dict(enumerate(local))),
+            "local": _numbered(dict(enumerate(self._copy_local()))),
             "theta": _numbered(dict(enumerate(self.model.theta))),
             "feedback": _numbered(dict(enumerate(self.feedback))),
-            "candidates": _numbered(self.candidates),
-            "payloads": {
-                str(n): torch.frombuffer(bytearray(data), dtype=torch.uint8) for n, data in self.payloads.items()
-            },
+            "candidates": _numbered({n: e for n, e in self.candidates.items() if n != without}),
+            "payloads": {str(n): torch.from_numpy(u8) for n, u8 in self.payloads.items() if n != without},
         }
+
+    def returned(self) -> None:
+        """What was lent is no longer read. May be called by any thread."""
+        self.model.spares.is_lent = False
+
+    def _copy_local(self) -> list[Float32Vector]:
+        """The local model in memory that is used for this alone."""
+        if not self._snapshot:
+            self._snapshot = [np.empty_like(theta) for theta in self.model.theta]
+        for copy, local in zip(self._snapshot, self._local.fragments(), strict=True):
+            on_strips(copy.size, self.model.num_threads, partial(_copy_strip, local, copy))
+        return self._snapshot
 
     def restore(
         self, parts: Mapping[str, Mapping[str, torch.Tensor]], versions: Sequence[int], digests: Sequence[str]
     ) -> None:
-        """Puts back what `parts` returned, with the versions and digests of the committed model."""
+        """Puts back what `lend` returned, with the versions and digests of the committed model."""
         theta, local = _vectors(parts["theta"]), _vectors(parts["local"])
         self.model.restore([theta[p] for p in range(len(theta))], versions, digests)
         for fragment in range(len(local)):
@@ -152,12 +206,16 @@ class Exchange:
         feedback = _vectors(parts["feedback"])
         self.feedback = [feedback[p] for p in range(len(feedback))]
         self.candidates = _vectors(parts["candidates"])
-        self.payloads = {int(number): tensor.numpy().tobytes() for number, tensor in parts["payloads"].items()}
+        self.payloads = {int(number): tensor.numpy() for number, tensor in parts["payloads"].items()}
 
     def _forget_feedback(self) -> None:
         self.candidates = {}
         if self._manifest.codecs.error_feedback:
             self.feedback = [np.zeros_like(theta) for theta in self.model.theta]
+
+
+def _copy_strip(local: LocalFragment, copy: Float32Vector, strip: slice, _: Float32Vector) -> None:
+    copy[strip] = local.strip(strip, copy[strip])
 
 
 def _numbered(vectors: Mapping[int, Float32Vector]) -> dict[str, torch.Tensor]:

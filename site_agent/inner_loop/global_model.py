@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The last committed theta of each fragment: version 0 from a file, every later one by applying commit blobs.
 
-Theta is defined by the published blobs, so each application is checked against the digest that the commit leaf names.
-In place of a long chain a snapshot of theta may be given, which nobody has checked before it is loaded here.
+Theta is defined by the published blobs. The digest that a commit leaf names is compared after every commit, or after
+every n-th of a fragment (a site's choice), and always at a chain's end. In place of a long chain a snapshot of theta
+may be given, which nobody has checked before it is loaded here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,15 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from federation.chunks import Float32Vector, fragment_digest
+from federation.chunk_pool import num_threads_here
+from federation.chunks import Float32Vector
+from federation.codecs.api import ByteVector
 from federation.codecs.registry import get_codec
 from federation.errors import ConfigError, DigestMismatchError, FederationError, ObjectNotFoundError
 from federation.fragments import scatter
 from federation.ids import short
 from federation.initial_model import parse_tensors, to_fragments
 from federation.manifest import Manifest
-from federation.outer_optimizer import apply_downlink
+from federation.published import AfterStrip, apply_blob_into, digest_on_threads
 from site_agent.inner_loop.seam import Float32Array
+from site_agent.inner_loop.spares import SpareVectors
 from site_agent.jobs import ChainLink
 
 Theta0 = Callable[[], list[Float32Vector]]
@@ -38,7 +42,7 @@ def read_theta0(path: Path, manifest: Manifest) -> list[Float32Vector]:
         raise ConfigError(f"{path}: expected theta_0, found: {error.strerror}") from error
     vectors = to_fragments(parse_tensors(data, str(path)), manifest.fragments, str(path))
     for p, (vector, digest) in enumerate(zip(vectors, manifest.plan.theta_digests, strict=True)):
-        _expect(fragment_digest(vector), digest, f"theta_0, fragment {p}")
+        _expect(digest_on_threads(vector, num_threads_here()), digest, f"theta_0, fragment {p}")
     return vectors
 
 
@@ -50,36 +54,68 @@ class GlobalModel:
     """Fragment vectors in memory at some version each.
 
     Attributes:
-        theta: f32[num_elements] of each fragment; never changed in place.
+        theta: f32[num_elements] of each fragment. Whoever keeps one says so to `spares`, else it may be overwritten.
         versions: number of the commit that made it (round + 1), 0 for theta_0.
-        digests: fragment digest of each.
+        digests: fragment digest of each, as the commit says.
+        spares: memory of vectors that no longer count.
+        num_threads: that chunks are spread over.
     """
 
-    def __init__(self, manifest: Manifest, theta0: Theta0) -> None:
+    def __init__(self, manifest: Manifest, theta0: Theta0, *, num_threads: int = 0, check_every: int = 1) -> None:
+        """Begins at theta_0.
+
+        Args:
+            num_threads: 0 for every processor that this process may use.
+            check_every: of so many commits of a fragment, one is compared with its digest.
+        """
         self._codec = get_codec(manifest.codecs.down)
         self._tables = manifest.fragments
         self._digests0 = manifest.plan.theta_digests
-        self._theta0 = theta0
-        self.theta: list[Float32Vector] = theta0()
-        self.versions = [0] * len(self.theta)
-        self.digests = list(self._digests0)
+        self._theta0, self._check_every = theta0, check_every
+        self.num_threads = num_threads or num_threads_here()
+        self.spares = SpareVectors()
+        self.restore(theta0(), [0] * len(self._tables), self._digests0)
 
     def restore(self, theta: Sequence[Float32Vector], versions: Sequence[int], digests: Sequence[str]) -> None:
         """Takes over what a training checkpoint holds."""
         self.theta, self.versions, self.digests = list(theta), list(versions), list(digests)
+        self._is_ours = [False] * len(self.theta)
+        self._num_unchecked = [self._check_every] * len(self.theta)
+
+    def is_check_due(self, fragment: int) -> bool:
+        """Whether the next commit of a fragment is compared with its digest."""
+        return self._num_unchecked[fragment] + 1 >= self._check_every
 
     def advance(self, fragment: int, link: ChainLink) -> None:
-        """Applies one commit: theta <- theta - decode(blob), fp32.
+        """Applies one commit: theta <- theta - decode(blob), fp32, and compares the digest.
 
         Raises:
             DigestMismatchError: the result is not what the commit says: this copy has diverged. Nothing was changed.
             StorageError: the blob is missing or damaged.
         """
-        blob = _read_blob(link)
-        theta = apply_downlink(self._codec, self.theta[fragment], blob)
-        digest = fragment_digest(theta)
+        theta = self.theta[fragment]
+        new = self.spares.take(theta.size)
+        digest = apply_blob_into(self._codec, theta, _read_blob(link), new, num_threads=self.num_threads)
         _expect(digest, link.theta_digest, f"fragment {fragment} after commit {link.version}")
-        self.theta[fragment], self.versions[fragment], self.digests[fragment] = theta, link.version, digest
+        self._replace(fragment, new, link)
+        self._num_unchecked[fragment] = 0
+
+    def advance_unchecked(self, fragment: int, link: ChainLink, then: AfterStrip | None = None) -> None:
+        """Applies one commit in a single pass over memory, in place where nobody keeps the old theta.
+
+        Args:
+            then: called with each strip of the new theta while it is still in a cache.
+
+        Raises:
+            StorageError: the blob is missing or damaged; nothing was changed.
+            MalformedPayloadError: the blob breaks its format; theta is lost.
+        """
+        blob, theta = _read_blob(link), self.theta[fragment]
+        in_place = self._is_ours[fragment] and not self.spares.is_lent
+        new = theta if in_place else self.spares.take(theta.size)
+        apply_blob_into(self._codec, theta, blob, new, num_threads=self.num_threads, with_digest=False, then=then)
+        self._replace(fragment, new, link)
+        self._num_unchecked[fragment] += 1
 
     def move_to(self, fragment: int, chain: Sequence[ChainLink]) -> None:
         """Goes to the last version of a chain that starts at theta_0 or at a snapshot; from the version at hand if all
@@ -108,8 +144,22 @@ class GlobalModel:
         return views
 
     def _apply(self, fragment: int, links: Sequence[ChainLink]) -> None:
-        for link in links:
+        """The digest at the end holds for all of them."""
+        for link in links[:-1]:
+            self.advance_unchecked(fragment, link)
+        for link in links[-1:]:
             self.advance(fragment, link)
+
+    def _replace(self, fragment: int, new: Float32Vector, link: ChainLink) -> None:
+        old = self.theta[fragment]
+        if self._is_ours[fragment] and old is not new:
+            self.spares.give(old)
+        self._set(fragment, new, link.version, link.theta_digest, is_ours=True)
+
+    def _set(self, fragment: int, theta: Float32Vector, version: int, digest: str, *, is_ours: bool) -> None:
+        self.theta[fragment], self.versions[fragment], self.digests[fragment] = theta, version, digest
+        # A vector that somebody else gave is not ours to overwrite.
+        self._is_ours[fragment] = is_ours
 
     def _restart(self, fragment: int, chain: Sequence[ChainLink]) -> int:
         """Takes the chain's newest snapshot, theta_0 if there is none; returns the index of the link that follows."""
@@ -123,18 +173,17 @@ class GlobalModel:
     def _load(self, fragment: int, link: ChainLink) -> None:
         """Takes a snapshot, raw little-endian fp32, if it is what the ledger says. Nothing is changed otherwise."""
         theta = _read_snapshot(link, self._tables[fragment].num_elements)
-        digest = fragment_digest(theta)
+        digest = digest_on_threads(theta, self.num_threads)
         if digest != link.theta_digest:
             raise SnapshotRefusedError(
                 f"fragment {fragment}: expected a snapshot of version {link.version} with digest "
                 f"{short(link.theta_digest)}, found {short(digest)}",
                 advice="The coordinator sent it, or this disk damaged it. The commits are fetched one by one instead.",
             )
-        self.theta[fragment], self.versions[fragment], self.digests[fragment] = theta, link.version, digest
+        self._set(fragment, theta, link.version, digest, is_ours=False)
 
     def _reset(self, fragment: int) -> None:
-        self.theta[fragment] = self._theta0()[fragment]
-        self.versions[fragment], self.digests[fragment] = 0, self._digests0[fragment]
+        self._set(fragment, self._theta0()[fragment], 0, self._digests0[fragment], is_ours=False)
 
 
 def heads(chains: Sequence[Sequence[ChainLink]]) -> tuple[int, ...]:
@@ -147,9 +196,9 @@ def with_aliases(parameters: Mapping[str, Float32Array], manifest: Manifest) -> 
     return {**parameters, **{alias.name: parameters[alias.of] for alias in manifest.aliases}}
 
 
-def _read_blob(link: ChainLink) -> bytes:
+def _read_blob(link: ChainLink) -> ByteVector:
     try:
-        return Path(link.blob_path).read_bytes()
+        return np.fromfile(link.blob_path, np.uint8)
     except OSError as error:
         raise ObjectNotFoundError(
             f"commit {link.version}: expected its blob at {link.blob_path}, found: {error.strerror}"

@@ -6,16 +6,15 @@ A trainer's loop calls `prepare` before and `complete` after each inner step:
     while (rate := loop.prepare()) is not None:
         loop.complete(*trainer.step(rate))
 
-Between two inner steps everything that is due happens in this order: boundary (training checkpoint, encode, publish),
-merges by round, next window. Orders and outcomes decide what is trained, never when they came; killed, it repeats.
+Between two inner steps everything that is due happens in this order: boundary (encode, training checkpoint, publish),
+merges by round, next window. Writing goes on beside training (`publisher`). Orders and outcomes decide what is trained,
+never when they came or when something was written; killed, it repeats.
 """
 
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from federation.durable.failpoints import failpoint
 from federation.errors import LossSpikeError, NonFiniteUpdateError, ProtocolError, StaleBaseError
@@ -24,10 +23,12 @@ from federation.manifest import Manifest
 from site_agent.inner_loop.evaluations import EvaluationQueue
 from site_agent.inner_loop.exchange import Exchange
 from site_agent.inner_loop.patience import Patience
-from site_agent.inner_loop.progress import InFlight, Progress, SavedLoop, Window, site_schedule
+from site_agent.inner_loop.progress import InFlight, Progress, Window, site_schedule
+from site_agent.inner_loop.publisher import Publisher
 from site_agent.inner_loop.reporter import Reporter
-from site_agent.inner_loop.seam import Trainer, TrainerState
+from site_agent.inner_loop.seam import Trainer
 from site_agent.inner_loop.spool import JobSpool, is_bare
+from site_agent.inner_loop.writer import InlineWriter, Writer
 from site_agent.jobs import (
     ChainLink,
     EndCode,
@@ -50,6 +51,9 @@ _log = logging.getLogger(__name__)
 class InnerLoop:
     """One job's way through a run.
 
+    Args:
+        writer: writes training checkpoints and updates; by default at once.
+
     Attributes:
         progress: where it is.
         ended: why it ended, None while it goes on.
@@ -67,16 +71,26 @@ class InnerLoop:
         checkpoints: TrainingCheckpoints,
         reporter: Reporter,
         patience: Patience,
+        writer: Writer | None = None,
     ) -> None:
-        self._manifest, self._site, self._trainer = manifest, site, trainer
-        self._schedule = site_schedule(manifest, site)
+        self._manifest, self._schedule = manifest, site_schedule(manifest, site)
         self._exchange, self._evaluations, self._spool = exchange, evaluations, spool
-        self._checkpoints, self._reporter, self._patience = checkpoints, reporter, patience
+        self._reporter, self._patience = reporter, patience
+        self._publisher = Publisher(
+            manifest=manifest,
+            site=site,
+            trainer=trainer,
+            exchange=exchange,
+            spool=spool,
+            checkpoints=checkpoints,
+            writer=writer or InlineWriter(),
+            after_boundary=reporter.sync,
+        )
         self._asked_to_end: Callable[[], str | None] = lambda: None
         self._windows_since_evaluation = 0
         self.ended: JobEnded | None = None
         self.progress = Progress(tokens_at_boundary=(0,) * len(manifest.fragments))
-        # Whether memory holds something that the newest training checkpoint does not.
+        # Whether memory holds something that no training checkpoint has, finished or being written.
         self._is_unsaved = True
         # A window in progress that came from a checkpoint may be over for the rest of the federation.
         self._is_confirmed = True
@@ -90,12 +104,13 @@ class InnerLoop:
             asked_to_end: returns a word once the job should end at the next inner step (a signal).
         """
         self._asked_to_end = asked_to_end
-        loaded = self._checkpoints.load(SavedLoop)
-        if loaded is None:
+        saved = self._publisher.resume()
+        if saved is None:
             self._exchange.begin()
         else:
-            self._restore(*loaded)
-            self._publish_again()
+            self.progress = saved
+            self._is_unsaved, self._is_confirmed = False, saved.window is None
+            self._publisher.publish_again(saved)
         self._report(JobPhase.IDLE)
 
     def prepare(self) -> float | None:
@@ -103,8 +118,12 @@ class InnerLoop:
 
         Returns:
             The learning rate of that step, or None if the job ends here: see `ended`.
+
+        Raises:
+            FederationError: the job cannot go on, or something could not be written since the last call.
         """
         while self.ended is None:
+            self._publisher.check()
             window = self.progress.window
             if window is not None and window.is_complete:
                 self._pass_boundary(window)
@@ -125,7 +144,9 @@ class InnerLoop:
 
         Raises:
             NonFiniteUpdateError, LossSpikeError: training cannot go on; nothing of this window is sent.
+            FederationError: something could not be written since the last call.
         """
+        self._publisher.check()
         seconds = self._patience.stepped()
         self._check_loss(loss)
         self.progress = self.progress.after_step(tokens)
@@ -135,7 +156,7 @@ class InnerLoop:
         self._reporter.step(self.progress, loss, tokens, seconds)
         if not window.is_complete:
             failpoint("job.mid-window")
-            if self._patience.should_save():
+            if self._patience.should_save() and not self._publisher.is_busy:
                 self._save()
 
     # --- windows ----------------------------------------------------------------------------------------------------
@@ -232,22 +253,17 @@ class InnerLoop:
     # --- boundaries and merges --------------------------------------------------------------------------------------
 
     def _pass_boundary(self, window: Window) -> None:
-        """Training checkpoint first, then encode, then publish: a resend has the same bytes."""
+        """Encoded at once, from here on training goes on while it is written and travels."""
         order = window.order
         if self._is_unsaved:
             self._report(JobPhase.ENCODING)
-            self._save()
-        failpoint("job.after-training-checkpoint")
+            self._patience.saved()
         payload, digest = self._exchange.encode(order.round, order.fragment)
-        self._spool.write_payload(order.round, payload)
-        failpoint("job.after-encode")
-        update = self._update_file(window, digest, len(payload))
-        self._spool.publish(update)
-        failpoint("job.after-publish")
+        update = self._update_file(window, digest, payload.size)
+        self._publisher.publish(self.progress, update, payload, is_saved=not self._is_unsaved)
         self.progress = self.progress.after_boundary(update)
         self._is_unsaved = self._is_confirmed = True
         self._windows_since_evaluation += 1
-        self._reporter.sync()
 
     def _update_file(self, window: Window, digest: str, num_bytes: int) -> UpdateFile:
         order = window.order
@@ -263,13 +279,6 @@ class InnerLoop:
             num_steps=window.step,
             fencing=self._spool.claim.fencing,
         )
-
-    def _publish_again(self) -> None:
-        """What a predecessor published may not have been taken over: the same bytes lie in this allocation too."""
-        for entry in self.progress.in_flight:
-            if entry.update is not None and self._spool.outcome(entry.round) is None:
-                self._spool.write_payload(entry.round, self._exchange.payloads[entry.round])
-                self._spool.publish(replace(entry.update, fencing=self._spool.claim.fencing))
 
     def _merge_or_wait(self, entry: InFlight) -> None:
         if not self._merge_if_known(entry):
@@ -350,10 +359,11 @@ class InnerLoop:
     def _end(self, code: EndCode, reason: str, sentence: str) -> None:
         if self._is_unsaved and (self.progress.num_steps or self.progress.window):
             self._save()
+        self._publisher.flush()
         self._reporter.sync()
         self.ended = JobEnded(code=code, reason=reason, sentence=sentence, fencing=self._spool.claim.fencing)
 
-    # --- checks, files ----------------------------------------------------------------------------------------------
+    # --- checks ----------------------------------------------------------------------------------------------
 
     def _check_loss(self, loss: float) -> None:
         where = f"step {self.progress.num_steps + 1}"
@@ -366,28 +376,6 @@ class InnerLoop:
             )
 
     def _save(self) -> None:
-        self._spool.check_still_ours()
-        state, model = self._trainer.state_dict(), self._exchange.model
-        record = SavedLoop(
-            run=self._manifest.run,
-            site=self._site,
-            progress=self.progress,
-            versions=tuple(model.versions),
-            digests=tuple(model.digests),
-            trainer=dict(state.values),
-        )
-        self._checkpoints.save(record, {**self._exchange.parts(), "trainer": dict(state.tensors)})
+        self._publisher.save(self.progress)
         self._patience.saved()
         self._is_unsaved = False
-
-    def _restore(self, record: SavedLoop, parts: dict[str, dict[str, Any]]) -> None:
-        if (record.run, record.site) != (self._manifest.run, self._site):
-            raise ProtocolError(
-                f"training checkpoint: expected run {self._manifest.run} of {self._site}, "
-                f"found {record.run} of {record.site}"
-            )
-        self._exchange.restore(parts, record.versions, record.digests)
-        self._trainer.load_state_dict(TrainerState(tensors=parts["trainer"], values=record.trainer))
-        self.progress = record.progress
-        self._is_unsaved, self._is_confirmed = False, record.progress.window is None
-        _log.info("resumed after %d inner steps, last round %d", record.progress.num_steps, record.progress.last_round)

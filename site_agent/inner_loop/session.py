@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import torch
 
+from federation.durable.api import FileSystem
 from federation.durable.failpoints import failpoint
 from federation.durable.real import RealFileSystem
 from federation.errors import (
@@ -50,6 +51,7 @@ from site_agent.inner_loop.torch_state import (
     load_optimizer_state,
     optimizer_state,
 )
+from site_agent.inner_loop.writer import BackgroundWriter
 from site_agent.jobs import (
     AllocationPaths,
     EndCode,
@@ -113,6 +115,7 @@ class Allocation:
         failpoint("job.after-claim")
         self._clock = clock or SystemClock()
         self._run = RealFileSystem(Path(order.run_dir))
+        self._writer = BackgroundWriter()
         self.spool = JobSpool(self._fs, self._run, claim)
         self.spool.report(JobReport(fencing=claim.fencing, state=JobState.STARTING, updated_at=self._clock.now()))
 
@@ -142,11 +145,17 @@ class Allocation:
         """
 
         def make_model() -> GlobalModel:
-            return GlobalModel(manifest, lambda: read_theta0(Path(self.order.theta0_path), manifest))
+            return GlobalModel(
+                manifest,
+                lambda: read_theta0(Path(self.order.theta0_path), manifest),
+                num_threads=self.order.num_codec_threads,
+                check_every=self.order.check_theta_every,
+            )
 
         patience = Patience(self.order, self._clock)
         try:
-            exchange = Exchange(manifest, make_model(), LocalParameters(trainer.local_shards, manifest.fragments))
+            local = LocalParameters(trainer.local_shards, manifest.fragments)
+            exchange = self.make_exchange(manifest, make_model(), local)
         except ConfigError as error:
             raise ModelDiffersError(str(error), advice=error.advice) from error
         metrics = MetricsLog(self._run, RunPaths().metrics)
@@ -157,13 +166,23 @@ class Allocation:
             exchange=exchange,
             evaluations=EvaluationQueue(self.spool, evaluator, make_model),
             spool=self.spool,
-            checkpoints=TrainingCheckpoints(self._run, RunPaths().training),
+            checkpoints=self.make_checkpoints(self._run),
             reporter=Reporter(self.spool, metrics, patience),
             patience=patience,
+            writer=self._writer,
         )
 
+    def make_exchange(self, manifest: Manifest, model: GlobalModel, local: LocalParameters) -> Exchange:
+        """What computes at boundaries and merges."""
+        return Exchange(manifest, model, local)
+
+    def make_checkpoints(self, run: FileSystem) -> TrainingCheckpoints:
+        """Where training checkpoints go, inside the run's directory."""
+        return TrainingCheckpoints(run, RunPaths().training)
+
     def close(self, ended: JobEnded) -> None:
-        """The last report and the last word."""
+        """The last report and the last word, after what is still being written."""
+        self._writer.close()
         self.spool.report(
             JobReport(
                 fencing=ended.fencing,

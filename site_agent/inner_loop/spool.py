@@ -25,6 +25,7 @@ from site_agent.jobs import (
     read_record,
     write_record,
 )
+from site_agent.json_records import encode
 
 
 class JobSpool:
@@ -86,7 +87,7 @@ class JobSpool:
         """Publishes scores."""
         write_record(self._fs, self._paths.evaluation_result(result.id), result)
 
-    def write_payload(self, number: int, payload: bytes) -> None:
+    def write_payload(self, number: int, payload: bytes | memoryview) -> None:
         """Makes a payload durable; nobody looks at it before its update file."""
         self.check_still_ours()
         self._fs.write(self._paths.payload(number), payload)
@@ -107,8 +108,15 @@ class JobSpool:
         write_record(self._fs, self._paths.update(update.round), update)
 
     def report(self, report: JobReport) -> None:
-        """Overwrites the report."""
-        write_record(self._fs, self._paths.report, report)
+        """Overwrites the report.
+
+        While the job works it is not made durable: training would wait for the disk, which is busy with a training
+        checkpoint just then, and after a crash such a report tells nobody anything.
+        """
+        if report.state is JobState.READY:
+            self._fs.place(self._paths.report, encode(report))
+        else:
+            write_record(self._fs, self._paths.report, report)
 
     def write_ended(self, ended: JobEnded) -> None:
         """The job's last word."""

@@ -9,21 +9,21 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import torch
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 
 from federation.durable.api import FileSystem
 from federation.errors import CorruptObjectError, FederationError
 from site_agent.json_records import decode, encode, read_record, write_record
+from site_agent.trainer.tensor_file import Tensors, write_tensors
 
 R = TypeVar("R")
-Tensors: TypeAlias = Mapping[str, torch.Tensor]
 
 _RECORD = "record.json"
 _MANIFEST = "manifest.json"
+_TENSORS = ".safetensors"
 _log = logging.getLogger(__name__)
 
 
@@ -60,6 +60,8 @@ class TrainingCheckpoints:
     def save(self, record: object, parts: Mapping[str, Tensors]) -> int:
         """Writes one checkpoint; it is durable and valid when this returns, and not at all if this is cut short.
 
+        Memory: a few MiB besides the tensors, which must not change meanwhile.
+
         Args:
             record: a dataclass for `json_records`.
             parts: tensors by file and name.
@@ -68,13 +70,11 @@ class TrainingCheckpoints:
             Its number.
         """
         number = max(self._numbers(), default=0) + 1
-        files = {f"{name}.safetensors": save_tensors(_contiguous(tensors)) for name, tensors in parts.items()}
-        files[_RECORD] = encode(record)
-        for name, data in files.items():
-            self._fs.write(f"{self._base}/{number}/{name}", data)
-        listed = tuple(_part(name, data) for name, data in files.items())
+        base, data = f"{self._base}/{number}", encode(record)
+        self._fs.write(f"{base}/{_RECORD}", data)
+        listed = (*(self._write_part(base, name, parts[name]) for name in parts), _part(_RECORD, data))
         manifest = CheckpointManifest(number=number, parts=listed)
-        write_record(self._fs, f"{self._base}/{number}/{_MANIFEST}", manifest)
+        write_record(self._fs, f"{base}/{_MANIFEST}", manifest)
         self._prune()
         return number
 
@@ -103,9 +103,15 @@ class TrainingCheckpoints:
         base = f"{self._base}/{number}"
         manifest = read_record(self._fs, f"{base}/{_MANIFEST}", CheckpointManifest)
         assert manifest is not None
-        files = {part.name: self._read_part(base, part) for part in manifest.parts}
-        record = decode(kind, files.pop(_RECORD), f"{base}/{_RECORD}")
-        return record, {name.removesuffix(".safetensors"): load_tensors(data) for name, data in files.items()}
+        listed = {part.name: part for part in manifest.parts}
+        record = decode(kind, self._read_part(base, listed.pop(_RECORD)), f"{base}/{_RECORD}")
+        return record, {
+            name.removesuffix(_TENSORS): load_tensors(self._read_part(base, listed[name])) for name in listed
+        }
+
+    def _write_part(self, base: str, name: str, tensors: Tensors) -> Part:
+        num_bytes, sha256 = write_tensors(self._fs, f"{base}/{name}{_TENSORS}", tensors)
+        return Part(name=f"{name}{_TENSORS}", num_bytes=num_bytes, sha256=sha256)
 
     def _read_part(self, base: str, part: Part) -> bytes:
         data = self._fs.read(f"{base}/{part.name}")
@@ -128,7 +134,3 @@ class TrainingCheckpoints:
 
 def _part(name: str, data: bytes) -> Part:
     return Part(name=name, num_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-
-
-def _contiguous(tensors: Tensors) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The blob store on both file systems, and after every possible power loss."""
 
+import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -325,3 +326,48 @@ def stop_at(number: int) -> Callable[[str, str], None]:
             raise SimulatedCrash(f"before {step} of {path}")
 
     return hook
+
+
+def vouched(fs: RealFileSystem, blobs: BlobStore) -> list[str]:
+    """A file that this process vouches for, and then the paths that are read for its digest."""
+    fs.write("in/x", DATA)
+    written = fs.fingerprint("in/x")
+    assert written is not None
+    blobs.vouch("in/x", DIGEST, written)
+    read: list[str] = []
+    inner = fs._disk.read_range
+
+    def read_range(path: str, offset: int, length: int) -> bytes:
+        read.append(path)
+        return inner(path, offset, length)
+
+    fs._disk.read_range = read_range  # type: ignore[method-assign]
+    return read
+
+
+def test_what_this_process_hashed_is_not_read_again(tmp_path: Path) -> None:
+    fs = RealFileSystem(tmp_path)
+    blobs = BlobStore(fs)
+    read = vouched(fs, blobs)
+    blobs.import_file("in/x", DIGEST)
+    assert (read, blobs.read(DIGEST)) == ([], DATA)
+    blobs.delete(DIGEST)
+    blobs.import_file("in/x", DIGEST)
+    assert read, "expected a word that counts once"
+
+
+@pytest.mark.parametrize("how", ["replaced", "overwritten", "longer", "digest"])
+def test_a_word_for_one_file_counts_for_no_other(tmp_path: Path, how: str) -> None:
+    fs = RealFileSystem(tmp_path)
+    blobs = BlobStore(fs)
+    vouched(fs, blobs)
+    match how:
+        case "replaced":
+            fs.write("in/x", DATA[::-1])
+        case "overwritten":
+            (tmp_path / "in/x").write_bytes(DATA[::-1])
+            os.utime(tmp_path / "in/x")
+        case "longer":
+            fs.appender("in/x").append(b"x")
+    with pytest.raises(DigestMismatchError):
+        blobs.import_file("in/x", OTHER if how == "digest" else DIGEST)

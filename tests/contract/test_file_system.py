@@ -329,3 +329,35 @@ def test_sync_paths_accepts_what_others_wrote(fs: SequencedFileSystem) -> None:
     fs.sync_paths(["in/a", "in/b"])
     fs.sync_paths([])
     assert fs.free_bytes() > 0
+
+
+def test_place_replaces_for_readers(fs: SequencedFileSystem) -> None:
+    fs.place("a/b", b"first")
+    fs.place("a/b", b"second")
+    assert (fs.read("a/b"), all_names(fs)) == (b"second", ["a/b"])
+
+
+def test_stage_is_durable_and_takes_the_place_of_a_torn_one(fs: SequencedFileSystem) -> None:
+    fs.stage("a/b", b"torn")
+    fs.stage("a/b", b"whole")
+    after = fs.crash() if isinstance(fs, SimulatedFileSystem) else fs
+    assert after.read("a/b") == b"whole"
+
+
+def test_a_name_that_is_not_synced_is_one_or_the_other(fs: SequencedFileSystem) -> None:
+    fs.write("d/a", b"x")
+    fs.rename("d/a", "d/b", sync_names=False)
+    assert fs.list("d") == ["b"]
+    after = fs.crash() if isinstance(fs, SimulatedFileSystem) else fs
+    (name,) = after.list("d")
+    assert after.read(f"d/{name}") == b"x"
+
+
+def test_a_fingerprint_survives_a_rename_and_nothing_else(tmp_path: Path) -> None:
+    fs = RealFileSystem(tmp_path)
+    fs.write("a", b"x")
+    first = fs.fingerprint("a")
+    fs.rename("a", "b")
+    assert fs.fingerprint("b") == first
+    fs.write("b", b"x")
+    assert fs.fingerprint("b") != first

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every store of (theta, m, r) promises."""
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +12,28 @@ from federation.chunks import CHUNK_ELEMENTS
 from federation.durable.real import RealFileSystem
 from federation.golden import inputs
 from federation.state.api import StateChunk, StateStore
+from federation.state.mapped_store import MappedStateStore
 from federation.state.memory_store import MemoryStateStore
+from federation.state.tiered_store import TieredStateStore
 from federation.state.zarr_store import CHUNKS_PER_SHARD, ZarrStateStore
 
 LENGTHS = [1, 1000, CHUNK_ELEMENTS, CHUNK_ELEMENTS + 1]
 
 
-@pytest.fixture(params=["memory", "zarr"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> StateStore:
-    return MemoryStateStore() if request.param == "memory" else ZarrStateStore(RealFileSystem(tmp_path))
+STORES: dict[str, Callable[[RealFileSystem], StateStore]] = {
+    "memory": lambda fs: MemoryStateStore(),
+    "zarr": ZarrStateStore,
+    "mapped": MappedStateStore,
+    "tiered": TieredStateStore,
+    "tiered, in the foreground": lambda fs: TieredStateStore(fs, in_background=False),
+}
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateStore]:
+    found = STORES[request.param](RealFileSystem(tmp_path))
+    yield found
+    found.close()
 
 
 def chunks_of(num_elements: int, seed: int = 0) -> list[StateChunk]:
@@ -176,3 +191,79 @@ def test_chunks_outside_the_grid_are_bugs(store: StateStore, index: int) -> None
     assert reader is not None
     with pytest.raises(IndexError, match="expected 0 to 0"):
         reader.read_chunk(index)
+
+
+def test_reserved_chunks_are_filled_in_any_order_by_any_thread(store: StateStore) -> None:
+    num_elements = 3 * CHUNK_ELEMENTS + 5
+    chunks = chunks_of(num_elements)
+
+    def fill(index: int) -> None:
+        for target, part in zip(writer.reserve(index), chunks[index], strict=True):
+            assert target.shape == part.shape
+            target[:] = part
+        writer.filled(index)
+
+    with store.create("run-1", 2, 3, num_elements) as writer:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(fill, (3, 1, 0, 2)))
+        writer.commit()
+    assert read(store, 3) == expected(num_elements)
+
+
+def test_a_chunk_that_was_reserved_and_not_filled_is_missing(store: StateStore) -> None:
+    with store.create("run-1", 2, 1, CHUNK_ELEMENTS + 5) as writer:
+        writer.reserve(0)
+        for array in writer.reserve(1):
+            array.fill(1)
+        writer.filled(1)
+        with pytest.raises(ValueError, match="expected 2 chunks before the commit"):
+            writer.commit()
+        with pytest.raises(KeyError):
+            writer.filled(1)
+        with pytest.raises(IndexError):
+            writer.reserve(2)
+    assert store.versions("run-1", 2) == []
+
+
+def test_a_view_has_the_chunks_elements(store: StateStore) -> None:
+    write(store, 1, CHUNK_ELEMENTS + 5)
+    reader = store.open("run-1", 2, 1)
+    assert reader is not None
+    for index in range(2):
+        for view, array in zip(reader.view_chunk(index), reader.read_chunk(index), strict=True):
+            assert view.tobytes() == array.tobytes()
+
+
+def test_a_view_outlives_its_version(store: StateStore) -> None:
+    write(store, 1, 100, seed=1)
+    reader = store.open("run-1", 2, 1)
+    assert reader is not None
+    view = reader.view_chunk(0)
+    del reader
+    store.delete("run-1", 2, 1)
+    write(store, 2, 100, seed=2)
+    assert b"".join(array.tobytes() for array in view) == expected(100, 1)
+
+
+def test_pruning_keeps_what_is_current_and_where_a_rebuild_begins(store: StateStore) -> None:
+    for version in range(5):
+        write(store, version, 5, seed=version)
+    store.prune("run-1", 2, current={3, 4}, in_force=[0, 1, 2, 3, 4])
+    kept = store.versions("run-1", 2)
+    assert {0, 3, 4} <= set(kept)
+    assert 2 not in kept
+    for version in (0, 3, 4):
+        assert read(store, version) == expected(5, version)
+
+
+def test_versions_outlive_the_store(store: StateStore, tmp_path: Path) -> None:
+    """All but those in memory, whatever the end of the process was like."""
+    write(store, 1, CHUNK_ELEMENTS + 5)
+    again = reopened(store, tmp_path)
+    assert read(again, 1) == expected(CHUNK_ELEMENTS + 5)
+    again.close()
+    assert read(reopened(store, tmp_path), 1) == expected(CHUNK_ELEMENTS + 5)
+
+
+def reopened(store: StateStore, tmp_path: Path) -> StateStore:
+    return store if isinstance(store, MemoryStateStore) else type(store)(RealFileSystem(tmp_path))  # type: ignore[call-arg]

@@ -11,12 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from federation.codecs import sparse, top_k
+from federation.codecs.api import Codec
 from federation.codecs.bf16 import Bf16Codec
 from federation.codecs.int4 import Int4Codec
+from federation.codecs.registry import codec_names
 from federation.errors import NumericsMismatchError
 from federation.golden import check_golden_vectors, vectors
 from federation.golden.cases import golden_cases
 from federation.golden.inputs import integers
+from federation.kernels import api as kernels
 
 
 def test_this_machine_reproduces_every_case() -> None:
@@ -75,6 +79,34 @@ def _swapped_nibbles(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def _higher_index_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def largest_of(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        index, used = top_k.largest_of(np.ascontiguousarray(x[:, ::-1]), k)
+        return (4095 - index)[:, ::-1], used[:, ::-1]
+
+    monkeypatch.setattr(sparse, "largest_of", largest_of)
+
+
+def _other_order_of_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparse, "_sequential_sum", lambda x: x.sum(axis=1))
+
+
+def _fused_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    def add_scaled(g: np.ndarray, weight: float, y: np.ndarray) -> None:
+        g[:] = np.float64(np.float32(weight)) * y + g
+
+    monkeypatch.setattr(kernels, "add_scaled", add_scaled)
+
+
+def _approximate_division_in_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = kernels.encode_into
+
+    def encode_into(codec: Codec, x: np.ndarray, out: np.ndarray) -> None:
+        original(codec, x * np.float32(1 + 2.0**-20), out)
+
+    monkeypatch.setattr(kernels, "encode_into", encode_into)
+
+
 @pytest.mark.parametrize(
     ("break_it", "case"),
     [
@@ -82,6 +114,10 @@ def _swapped_nibbles(monkeypatch: pytest.MonkeyPatch) -> None:
         (_flushed_subnormals, "codec-bf16-tiny"),
         (_ties_away_from_zero, "codec-int4-halves"),
         (_swapped_nibbles, "codec-int4-usual"),
+        (_higher_index_first, "codec-sparse-halves"),
+        (_other_order_of_sums, "codec-sparse-order"),
+        (_fused_kernel, "kernel-arithmetic"),
+        (_approximate_division_in_a_kernel, "kernel-int4-halves"),
     ],
 )
 def test_a_machine_that_computes_otherwise_is_found(
@@ -90,6 +126,14 @@ def test_a_machine_that_computes_otherwise_is_found(
     break_it(monkeypatch)
     with pytest.raises(NumericsMismatchError, match=case):
         check_golden_vectors()
+
+
+def test_kernels_have_the_results_of_their_reference() -> None:
+    cases = vectors.load_vectors()
+    for name in codec_names():
+        for kind in ("usual", "wide", "tiny", "halves", "few"):
+            assert cases[f"kernel-{name}-{kind}"] == cases[f"codec-{name}-{kind}"]
+    assert cases["kernel-sparse-order"] == cases["codec-sparse-order"]
 
 
 def test_a_missing_or_extra_case_is_a_mismatch() -> None:

@@ -4,10 +4,10 @@
 import numpy as np
 import pytest
 
-from federation.aggregate import weighted_sum
 from federation.chunks import CHUNK_ELEMENTS
 from federation.codecs.payload import encode_vector
 from federation.codecs.registry import codec_names, get_codec
+from federation.commit_pass import weighted_sum
 from federation.error_feedback import encode_with_feedback
 from federation.golden import inputs
 from federation.outer_optimizer import apply_blob, outer_step
@@ -56,13 +56,40 @@ def test_mean_square_error_on_unit_normal_data(name: str, bound: float) -> None:
 def test_bytes_do_not_depend_on_the_chunking(name: str) -> None:
     codec, x = get_codec(name), inputs.usual(5, CHUNK_ELEMENTS + 384)
     whole = encode_vector(codec, x)
-    for size in (128, 1280, CHUNK_ELEMENTS // 2):
-        # 128 elements at a time would be slow over a whole chunk; the ends tell enough.
+    for size in (max(128, codec.block_elements), 5 * 4096, CHUNK_ELEMENTS // 2):
+        # A block at a time would be slow over a whole chunk; the ends tell enough.
         starts = [*range(0, 5 * size, size), *range(x.size // size * size - size, x.size, size)]
         for start in (s for s in starts if s < x.size):
             begin = start // codec.block_elements * codec.bytes_per_block
             part = codec.encode(x[start : start + size]).tobytes()
             assert whole[begin : begin + len(part)] == part
+
+
+def runs_of_32(*values: float) -> np.ndarray:
+    """Each value 32 times in a row: half of what a block of `sparse` keeps."""
+    return np.repeat(np.array(values, np.float32), 32)
+
+
+def test_sparse_mean_of_two_sites() -> None:
+    """A sends {0: 4}, B sends {0: 2, 1: -6}: the mean counts a coordinate that was not sent as zero."""
+    codec = get_codec("sparse")
+    sent = [vector(4, 0), vector(2, -6)]
+    received = [codec.decode(codec.encode(delta), 2) for delta in sent]
+    weights = round_weights([("a", 1), ("b", 1)], "uniform")
+    assert weighted_sum(zip(weights, received, strict=True), 2).tolist() == [3, -3]
+
+
+def test_sparse_feedback_sends_later_what_was_dropped() -> None:
+    """The published case [4, -3, 2, 1] with two kept of four, as 64 kept of 128."""
+    codec = get_codec("sparse")
+    delta = runs_of_32(4, -3, 2, 1)
+    payload, e = encode_with_feedback(codec, delta, np.zeros_like(delta), 0.95)
+    assert codec.decode(payload, 128).tolist() == runs_of_32(4, -3, 0, 0).tolist()
+    assert e.tolist() == runs_of_32(0, 0, 2, 1).tolist()
+    payload, e = encode_with_feedback(codec, runs_of_32(0, 0, 2, 1), e, 0.95)
+    # 3.9 and 1.95 in fp16
+    assert codec.decode(payload, 128).tolist() == runs_of_32(0, 0, 3.900390625, 1.9501953125).tolist()
+    assert np.abs(e).max() < 0.002
 
 
 def test_torchfts_streaming_case() -> None:

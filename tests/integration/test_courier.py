@@ -94,6 +94,22 @@ def test_a_running_courier_brings_what_is_posted_later(met: CourierWorld) -> Non
         assert time.time() - status.last_contact_us / 1e6 < 30
 
 
+@pytest.mark.parametrize("limit", [PIECE // 2, 4 * PIECE])
+def test_the_upload_limit_holds_and_can_be_lifted_on_the_way(met: CourierWorld, limit: int) -> None:
+    """Three pieces at the limit's pace, then the rest at once."""
+    met.ours.post("large", noise(12 * PIECE))
+    with met.courier() as courier:
+        courier.limit_upload(limit)
+        wait_until(lambda: courier.current_status().bytes_up >= PIECE, "the first piece")
+        start = time.monotonic()
+        wait_until(lambda: courier.current_status().bytes_up >= 4 * PIECE, "three more")
+        assert time.monotonic() - start >= 0.9 * 3 * PIECE / limit - 0.06
+        assert courier.current_status().max_upload_bytes_per_second == limit
+        courier.limit_upload(0)
+        met.settle([], ["large"])
+    assert courier.current_status().bytes_up < 14 * PIECE, "what had arrived was sent again"
+
+
 def test_more_messages_than_fit_one_call(met: CourierWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("federation.rpc.mirror.PUSH_BYTES", 1000)
     names = [f"q{number}" for number in range(40)]

@@ -114,7 +114,7 @@ def test_a_full_scratch_disk_is_no_verdict(bench: Bench, tmp_path: Path, monkeyp
     def full(*arguments: object, **more: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("zarr.create_group", full)
+    monkeypatch.setattr("os.posix_fallocate", full)
     with pytest.raises(ConfigError, match="room for recomputed versions"):
         verify_directory(bench.directory, root=bench.root)
     assert list(tmp_path.iterdir()) == []

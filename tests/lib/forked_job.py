@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 SERVER_FILE = "job-server"
@@ -126,7 +127,7 @@ def _become(what: dict[str, object], descriptors: list[int]) -> None:
         os.environ.clear()
         os.environ.update(what["environment"])  # type: ignore[call-overload]
         os.chdir(str(what["directory"]))
-        code = sys.modules[str(what["module"])].main(what["arguments"])
+        code = import_module(str(what["module"])).main(what["arguments"])
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException:

@@ -15,7 +15,7 @@ from coordinator.rpc.access import ACCESS
 from coordinator.rpc.interceptor import Timing
 from federation import dsse, merkle, notes, signing, wire
 from federation import leaves as lv
-from federation.aggregate import weighted_sum
+from federation.commit_pass import weighted_sum
 from federation.certificates import (
     bootstrap_subject,
     coordinator_subject,
@@ -241,6 +241,8 @@ EXAMPLES: Mapping[str, str] = {
     "payload-bf16": encode_vector(get_codec("bf16"), THETA).hex(),
     "payload-int8": encode_vector(get_codec("int8"), THETA).hex(),
     "payload-int4": encode_vector(get_codec("int4"), THETA).hex(),
+    "payload-sparse-down": encode_vector(get_codec("sparse-down"), THETA).hex(),
+    "payload-sparse": encode_vector(get_codec("sparse"), THETA).hex(),
     "round": round_text(),
     "feedback": feedback_text(),
     "update": DESCRIPTOR.hex(),

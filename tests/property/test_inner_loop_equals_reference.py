@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job's payloads and parameters are the oracle's to the bit: for any setting, and killed anywhere."""
+"""A job's payloads and parameters are the oracle's to the bit: for any setting, killed anywhere, writing late."""
 
 import tempfile
 from collections.abc import Mapping
@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from job_bench.bench import RestingClock, toy_loop, train, work_order
+from job_bench.bench import RestingClock, toy_loop, train
+from job_bench.late_writer import LateWriter
 from job_bench.scripted_agent import ScriptedAgent
 from job_bench.toy import PARAMETERS, ToyTrainer, toy_theta0
 
@@ -19,6 +20,7 @@ from federation.fragments import build_fragments
 from federation.manifest import Manifest
 from federation.reference import Reference, RoundPlan
 from federation.testing.manifests import inner_settings, manifest_of, plan_of
+from site_agent.inner_loop.loop import InnerLoop
 from site_agent.jobs import AllocationPaths, EndCode, StopOrder, UpdateFile, numbered, read_record, write_record
 
 NUM_ROUNDS = 7
@@ -29,6 +31,8 @@ SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=[Healt
 class Case:
     manifest: Manifest
     plans: Mapping[int, RoundPlan]
+    delay: int = 0
+    check_every: int = 1
 
 
 @st.composite
@@ -44,18 +48,20 @@ def cases(draw: st.DrawFn) -> Case:
         weighting=draw(st.sampled_from(["uniform", "tokens"])),
         first_window_steps=draw(st.sampled_from([0, 1, 4])),
     )
-    codecs = st.sampled_from(["fp32", "bf16", "int8", "int4"])
+    codecs = ["fp32", "bf16", "int8", "int4"]
     manifest = manifest_of(
         plan,
         build_fragments(PARAMETERS, p),
         alpha=draw(st.sampled_from([0.0, 0.5, 1.0])),
         momentum=draw(st.sampled_from([0.0, 0.9])),
-        up=draw(codecs),
-        down=draw(codecs),
+        up=draw(st.sampled_from([*codecs, "sparse"])),
+        down=draw(st.sampled_from([*codecs, "sparse-down"])),
         feedback_beta=draw(st.sampled_from([None, 0.95])),
         inner=inner_settings(lr=0.05, total_steps=20, warmup_steps=3),
     )
-    return Case(with_theta0(manifest), {k: draw(round_plans(sorted(windows))) for k in range(NUM_ROUNDS)})
+    plans = {k: draw(round_plans(sorted(windows))) for k in range(NUM_ROUNDS)}
+    delay, check_every = draw(st.sampled_from([0, 1, 4, 10, 40])), draw(st.sampled_from([1, 2, 9]))
+    return Case(with_theta0(manifest), plans, delay, check_every)
 
 
 @st.composite
@@ -90,13 +96,30 @@ class Machine:
         self.sent: dict[int, list[tuple[UpdateFile, bytes]]] = {}
         self.trainer = ToyTrainer("a")
 
+    def loop(self) -> InnerLoop:
+        """A new execution of the job; while it rests, its writer and the agent catch up."""
+        self.trainer, writer = ToyTrainer("a"), LateWriter(self.case.delay)
+
+        def rest() -> None:
+            writer.flush()
+            self.agent.write_outcomes(self.allocation, self.run)
+
+        self.agent.write_orders(self.allocation, self.run)
+        self.agent.write_outcomes(self.allocation, self.run)
+        return toy_loop(
+            self.manifest,
+            self.theta0,
+            self.trainer,
+            self.allocation,
+            self.run,
+            RestingClock(rest),
+            writer=writer,
+            check_every=self.case.check_every,
+        )
+
     def start(self) -> EndCode:
         """A job from its begin to its end; what it published is kept, also if it crashes."""
-        self.trainer = ToyTrainer("a")
-        self.agent.write_orders(self.allocation, self.run)
-        clock = RestingClock(lambda: self.agent.write_outcomes(self.allocation, self.run))
-        self.agent.write_outcomes(self.allocation, self.run)
-        loop = toy_loop(self.manifest, self.theta0, self.trainer, self.allocation, self.run, clock)
+        loop = self.loop()
         train(loop, self.trainer)
         self.collect()
         assert loop.ended is not None
@@ -179,14 +202,7 @@ def test_a_job_that_is_stopped_at_any_step_equals_the_oracle(case: Case, steps: 
     with tempfile.TemporaryDirectory() as blobs:
         machine = Machine(case, Path(blobs))
         for num_steps in steps:
-            machine.trainer = ToyTrainer("a")
-            machine.agent.write_orders(machine.allocation, machine.run)
-            machine.agent.write_outcomes(machine.allocation, machine.run)
-            clock = RestingClock(lambda: machine.agent.write_outcomes(machine.allocation, machine.run))
-            order = work_order()
-            loop = toy_loop(
-                machine.manifest, machine.theta0, machine.trainer, machine.allocation, machine.run, clock, order=order
-            )
+            loop = machine.loop()
             left = [num_steps]
             loop.begin(lambda left=left: None if left[0] > 0 else "sigterm")
             while (rate := loop.prepare()) is not None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from federation import reference
 from federation.codecs.payload import decode_vector, encode_vector
-from federation.codecs.registry import codec_names, get_codec
+from federation.codecs.registry import SPARSE, codec_names, get_codec
 from federation.codecs.scaled_int import ScaledIntCodec
 from federation.error_feedback import encode_with_feedback
 from federation.errors import MalformedPayloadError, NonFiniteUpdateError
@@ -40,11 +40,17 @@ SUBNORMAL = floats_from(st.integers(0, 8))
 VALUES = st.one_of(st.lists(s, min_size=1, max_size=140) for s in (ANY, NEAR_ONE, ALIKE, SUBNORMAL))
 NAMES = st.sampled_from(codec_names())
 INTS = st.sampled_from([name for name in codec_names() if name.startswith("int")])
+LIMITS = {"sparse": 65504.0}
+"""Largest magnitude where it is not 2^120."""
 BETAS = st.sampled_from([0.0, 0.5, 0.95, 1.0])
 
 
 def vector(values: list[float]) -> np.ndarray:
     return np.array(values, np.float32)
+
+
+def within(x: np.ndarray, limit: float) -> np.ndarray:
+    return np.minimum(np.maximum(x, np.float32(-limit)), np.float32(limit))
 
 
 def exactly(x: np.ndarray) -> list[Fraction]:
@@ -75,7 +81,7 @@ def test_bf16_is_the_nearest_value_and_fp32_is_the_value(values: list[float]) ->
 
 @given(NAMES, VALUES)
 def test_bytes_are_the_references(name: str, values: list[float]) -> None:
-    x = vector(values)
+    x = within(vector(values), LIMITS.get(name, 2.0**120))
     payload = encode_vector(get_codec(name), x)
     assert payload == reference.encode(name, x)
     assert (
@@ -95,17 +101,52 @@ def test_any_bytes_decode_to_finite_values_or_are_refused(name: str, size: int, 
     assert np.isfinite(decoded).all()
 
 
-@given(INTS, VALUES, st.integers(0, 2**16), st.integers(0, 255))
-def test_a_changed_byte_decodes_to_bounded_values_or_is_refused(
-    name: str, values: list[float], position: int, byte: int
+def drawn(seed: int, size: int, kind: str) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(size).astype(np.float32) * np.float32(10.0 ** rng.integers(-9, 4))
+    if kind == "few":
+        x[rng.random(size) < 0.98] = -0.0
+    if kind == "ties":
+        x = np.rint(np.clip(x, -3, 3))
+    return x
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(SPARSE),
+    st.integers(0, 2**32),
+    st.one_of(st.integers(1, 300), st.integers(4000, 9000)),
+    st.sampled_from(["normal", "few", "ties"]),
+)
+def test_sparse_codecs_keep_the_largest_elements(name: str, seed: int, size: int, kind: str) -> None:
+    """Byte for byte the reference's; and what is dropped in a block is not larger than what is kept."""
+    codec, x = get_codec(name), drawn(seed, size, kind)
+    payload = codec.encode(x).tobytes()
+    assert payload == reference.encode(name, x)
+    decoded = codec.decode(payload, size)
+    assert decoded.tobytes() == reference.decode(name, payload, size).tobytes()
+    most = {"sparse": 64, "sparse-down": 256}[name]
+    for start in range(0, size, 4096):
+        block, there = np.abs(x[start : start + 4096]), decoded[start : start + 4096] != 0
+        assert there.sum() <= most
+        assert not there[block == 0].any()
+        assert (block >= np.sort(block)[::-1][:most].min())[there].all()
+
+
+@settings(max_examples=300)
+@given(NAMES, VALUES, st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), min_size=1, max_size=3))
+def test_changed_bytes_decode_to_finite_values_or_are_refused(
+    name: str, values: list[float], changes: list[tuple[int, int]]
 ) -> None:
     codec = get_codec(name)
-    raw = bytearray(codec.encode(vector(values)).tobytes())
-    raw[position % len(raw)] = byte
+    raw = bytearray(codec.encode(within(vector(values), LIMITS.get(name, 2.0**120))).tobytes())
+    for position, byte in changes:
+        raw[position % len(raw)] = byte
     try:
         decoded = codec.decode(raw, len(values))
-    except MalformedPayloadError:
+    except (MalformedPayloadError, NonFiniteUpdateError):
         return
+    assert decoded.shape == (len(values),)
     assert np.isfinite(decoded).all()
 
 
@@ -117,7 +158,7 @@ def test_feedback_loses_nothing_but_one_rounding(name: str, values: list[float],
     try:
         payload, e_new = encode_with_feedback(get_codec(name), delta, e, beta)
     except NonFiniteUpdateError:
-        assert not (np.abs(x) <= 2.0**120).all()
+        assert not (np.abs(x) <= LIMITS.get(name, 2.0**120)).all()
         return
     assert payload == reference.encode(name, x)
     assert e_new.tobytes() == (x - reference.decode(name, payload, x.size)).tobytes()
@@ -160,7 +201,7 @@ def test_theta_is_what_the_blobs_say(name: str, updates: list[list[float]]) -> N
     codec = get_codec(name)
     theta = held = m = r = np.zeros(size, np.float32)
     for values in updates:
-        g = np.minimum(np.maximum(vector(values[:size]), np.float32(-1e6)), np.float32(1e6))
+        g = within(vector(values[:size]), 1e3)
         m, u = outer_step(m, r, g, 0.7, 0.9)
         blob = encode_vector(codec, u)
         theta, r = apply_blob(theta, u, decode_vector(codec, size, blob))
@@ -170,7 +211,7 @@ def test_theta_is_what_the_blobs_say(name: str, updates: list[list[float]]) -> N
 
 @given(VALUES)
 def test_dot_is_near_the_exact_sum_and_independent_of_padding(values: list[float]) -> None:
-    x = np.minimum(np.maximum(vector(values), np.float32(-1e15)), np.float32(1e15))
+    x = within(vector(values), 1e15)
     found = fixed_order_dot(x, x)
     total = sum(v * v for v in exactly(x))
     assert abs(Fraction(found) - total) <= total * Fraction(x.size, 2**53)

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from coordinator.network_config import NETWORK_FILE, CoordinatorConfig, load_coordinator_config
-from federation.codecs.registry import codec_names, get_codec
+from federation.codecs.registry import get_codec, uplink_names
 from federation.config import parse_toml
 from federation.errors import ConfigError
 from federation.run_config import RunConfig, parse_run_config
@@ -134,7 +134,7 @@ def test_the_sizes_of_payloads_are_those_of_the_codecs() -> None:
     text = part_of((DOCS / "coordinator-toml.md").read_text(), "`[network.limits]`")
     names, _, sizes = text[text.index("| `codecs.up` |") :].splitlines()[:3]
     stated = dict(zip(re.findall(r"`(\w+)`", names), re.findall(r"[\d.]+", sizes), strict=True))
-    found = {name: get_codec(name) for name in codec_names()}
+    found = {name: get_codec(name) for name in uplink_names()}
     assert {name: float(size) for name, size in stated.items()} == {
         name: codec.bytes_per_block / codec.block_elements for name, codec in found.items()
     }

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from job_bench.late_writer import LateWriter
 
 from federation import chunks
 from federation import reference as ref
@@ -60,7 +61,7 @@ from site_agent.trainer.checkpoint import TrainingCheckpoints
 from site_agent.trainer.metrics import MetricsLog
 
 CLAIM = Claim(execution="one-process", fencing=1)
-SHORT_CHUNK = 1024
+SHORT_CHUNK = 4096
 ALLOCATION, RUN = AllocationPaths(), RunPaths()
 
 
@@ -75,7 +76,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def short_chunks() -> Iterator[None]:
-    """Chunks of 1,024 elements instead of 2^20 everywhere: several per fragment, and quick to hash."""
+    """Chunks of 4,096 elements, a block of `sparse`, instead of 2^20: several per fragment, and quick to hash."""
     with pytest.MonkeyPatch.context() as patch:
         for name, module in list(sys.modules.items()):
             if name.startswith(("federation.", "site_agent.")) and hasattr(module, "CHUNK_ELEMENTS"):
@@ -88,7 +89,7 @@ def short_chunks() -> Iterator[None]:
 
 
 class TinyModel(torch.nn.Module):
-    """A residual network: 2,712 parameters at width 24, most of them in strided layers."""
+    """A residual network: 10,032 parameters at width 48, most of them in strided layers."""
 
     def __init__(self, width: int, num_layers: int, num_inputs: int = 12) -> None:
         super().__init__()
@@ -107,7 +108,7 @@ class TinyModel(torch.nn.Module):
 class TinyTrainer:
     """AdamW on batches that depend on site and step alone, as do their token counts. Fits the inner loop's seam."""
 
-    def __init__(self, seed: int, *, width: int = 24, num_layers: int = 4, num_inputs: int = 12) -> None:
+    def __init__(self, seed: int, *, width: int = 48, num_layers: int = 4, num_inputs: int = 12) -> None:
         self.model = TinyModel(width, num_layers, num_inputs)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), betas=(0.9, 0.95), weight_decay=0.0, foreach=False, fused=False
@@ -160,12 +161,16 @@ class Parked(BaseException):
 
 
 class StandingClock:
-    """Time that never passes: whoever would sleep is parked instead."""
+    """Time that never passes: whoever would sleep is parked instead, once everything is written."""
+
+    def __init__(self, writer: LateWriter) -> None:
+        self._writer = writer
 
     def now(self) -> float:
         return 1.0
 
     def sleep(self, seconds: float) -> None:
+        self._writer.flush()
         raise Parked
 
 
@@ -177,6 +182,8 @@ class Job:
     site: str
     theta0: Sequence[ref.Vector]
     make_trainer: Callable[[], Any]
+    delay: int = 0
+    check_every: int = 1
     allocation: SimulatedFileSystem = field(default_factory=SimulatedFileSystem)
     run: SimulatedFileSystem = field(default_factory=SimulatedFileSystem)
 
@@ -186,8 +193,10 @@ class Job:
 
     def restart(self) -> None:
         self.trainer = self.make_trainer()
-        spool, patience = JobSpool(self.allocation, self.run, CLAIM), Patience(self._order(), StandingClock())
-        model = GlobalModel(self.manifest, lambda: [theta.copy() for theta in self.theta0])
+        writer = LateWriter(self.delay)
+        spool, patience = JobSpool(self.allocation, self.run, CLAIM), Patience(self._order(), StandingClock(writer))
+        theta0 = lambda: [theta.copy() for theta in self.theta0]  # noqa: E731
+        model = GlobalModel(self.manifest, theta0, num_threads=2, check_every=self.check_every)
         local = LocalParameters(self.trainer.local_shards, self.manifest.fragments)
         self.exchange = Exchange(self.manifest, model, local)
         self.loop = InnerLoop(
@@ -200,6 +209,7 @@ class Job:
             checkpoints=TrainingCheckpoints(self.run, RUN.training),
             reporter=Reporter(spool, MetricsLog(self.run, RUN.metrics), patience),
             patience=patience,
+            writer=writer,
         )
         self.loop.begin()
 
@@ -228,6 +238,8 @@ class OneProcess:
     Attributes:
         late: rounds are opened as early, and ended as late, as the protocol lets them; else one after another.
         restart: every job is killed and resumed each time it waits.
+        delay: how long jobs go on before they write what they have to (`LateWriter`).
+        check_every: of so many commits of a fragment, jobs compare one with its digest.
         commits: of each round, None where it was abandoned.
     """
 
@@ -238,6 +250,8 @@ class OneProcess:
     plans: Mapping[int, ref.RoundPlan] = field(default_factory=dict)
     late: bool = False
     restart: bool = False
+    delay: int = 0
+    check_every: int = 1
     results: list[ref.RoundResult] = field(default_factory=list)
     commits: list[CommitResult | None] = field(default_factory=list)
 
@@ -249,8 +263,10 @@ class OneProcess:
         self.void = 0
         self.num_opened = 0
         self.jobs = {
-            member.site: Job(self.manifest, member.site, self.theta0, self.trainers[member.site])
-            for member in self.manifest.plan.members
+            site: Job(
+                self.manifest, site, self.theta0, self.trainers[site], delay=self.delay, check_every=self.check_every
+            )
+            for site in (member.site for member in self.manifest.plan.members)
         }
 
     def run(self) -> list[ref.RoundResult]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from federation import aggregate
+from federation import commit_pass
 from federation.reference import RoundPlan
 from federation.testing.manifests import inner_settings
 
@@ -76,6 +76,6 @@ def test_a_joiner_climbs_to_the_schedule_that_the_others_are_at(lab: Any) -> Non
 
 def test_more_sites_than_decoded_chunks_are_held(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a number of sites a commit decodes each chunk twice instead of keeping it; the bits are the same."""
-    monkeypatch.setattr(aggregate, "_MAX_HELD_PARTS", 2)
+    monkeypatch.setattr(commit_pass, "_MAX_HELD_PARTS", 2)
     setting = lab.setting(plan(2, 1, num_rounds=4), up="int8", down="int4", momentum=0.9)
     assert lab.compare(*setting) == []

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The comparison with the oracle is worth something: every fault put into the federation shows as a difference."""
 
+import ast
+import inspect
 from collections.abc import Callable, Iterable
-from functools import partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-from federation import aggregate, error_feedback, outer_optimizer, pseudo_gradient
+from federation import commit_pass, outer_optimizer, pseudo_gradient, reference, reference_codecs
 from federation.codecs import bf16, int4, scaled_int
+from federation.kernels import api as kernels
 from federation.reference import RoundPlan, Vector
 from federation.schedule import Schedule
+from federation.state.api import StateChunk
 from site_agent.inner_loop import exchange, loop
 from site_agent.inner_loop.progress import Progress
 from site_agent.trainer import lr
@@ -24,8 +28,8 @@ PLANS = {1: RoundPlan(not_sealed=frozenset({"b"})), 4: RoundPlan(abandoned=True)
 
 
 def fold(change: Callable[[list[tuple[float, Vector]]], Parts]) -> Callable[[Patch], None]:
-    real = aggregate.weighted_sum
-    return lambda patch: patch.setattr(aggregate, "weighted_sum", lambda parts, n: real(change(list(parts)), n))
+    real = commit_pass.weighted_sum
+    return lambda patch: patch.setattr(commit_pass, "weighted_sum", lambda parts, n, g: real(change(list(parts)), n, g))
 
 
 def swap_weights(parts: list[tuple[float, Vector]]) -> Parts:
@@ -33,19 +37,14 @@ def swap_weights(parts: list[tuple[float, Vector]]) -> Parts:
     return [(weight, part) for weight, (_, part) in zip(reversed(weights), parts, strict=True)]
 
 
-def flip_the_sign(patch: Patch) -> None:
-    patch.setattr(exchange, "pseudo_gradient", lambda theta, local: local - theta)
+def encoding(change: Callable[..., Any]) -> Callable[[Patch], None]:
+    """Puts a change of (theta, local, e, beta) before the real beginning of every encoding."""
+    real = kernels.difference_with_feedback
 
+    def changed(theta: Vector, local: Vector, e: Vector, beta: float, out: Vector) -> None:
+        real(*change(theta, local, e, beta), out)
 
-def drop_feedback(patch: Patch) -> None:
-    real = error_feedback.encode_with_feedback
-    forgetful = lambda codec, delta, e, beta: real(codec, delta, np.zeros_like(e), beta)  # noqa: E731
-    patch.setattr(exchange, "encode_with_feedback", forgetful)
-
-
-def full_feedback(patch: Patch) -> None:
-    real = error_feedback.encode_with_feedback
-    patch.setattr(exchange, "encode_with_feedback", lambda codec, delta, e, beta: real(codec, delta, e, 1.0))
+    return lambda patch: patch.setattr(kernels, "difference_with_feedback", changed)
 
 
 def never_adopt(patch: Patch) -> None:
@@ -60,7 +59,10 @@ def always_adopt(patch: Patch) -> None:
 
 
 def outer(change: Callable[..., Any]) -> Callable[[Patch], None]:
-    return lambda patch: patch.setattr(aggregate, "outer_step", partial(change, outer_optimizer.outer_step))
+    def step(m: Vector, r: Vector, g: Vector, rate: float, mu: float, m_out: Vector, u_out: Vector) -> None:
+        m_out[:], u_out[:] = change(outer_optimizer.outer_step, m, r, g, rate, mu)
+
+    return lambda patch: patch.setattr(kernels, "outer_step_into", step)
 
 
 def forget_momentum(real: Any, m: Vector, r: Vector, g: Vector, rate: float, mu: float) -> tuple[Vector, Vector]:
@@ -80,17 +82,22 @@ def in_fp64(real: Any, m: Vector, r: Vector, g: Vector, rate: float, mu: float) 
 
 
 def drop_residual(patch: Patch) -> None:
-    patch.setattr(aggregate, "apply_blob", lambda theta, u, decoded: (theta - decoded, np.zeros_like(u)))
+    def apply(theta: Vector, u: Vector, decoded: Vector, new: StateChunk) -> None:
+        new.theta[:], new.residual[:] = theta - decoded, 0
+
+    patch.setattr(commit_pass, "_apply", apply)
 
 
-def ignore_alpha(patch: Patch) -> None:
-    patch.setattr(exchange, "merge", lambda theta, local, alpha: theta.copy())
+def merging(change: Callable[[Vector, Vector, float], Vector]) -> Callable[[Patch], None]:
+    def changed(theta: Vector, local: Vector, alpha: float, out: Vector) -> None:
+        out[:] = change(theta, local, alpha)
+
+    return lambda patch: patch.setattr(kernels, "merge_into", changed)
 
 
-def lerp(patch: Patch) -> None:
+def lerp(theta: Vector, local: Vector, alpha: float) -> Vector:
     """The same in exact arithmetic: (1 - α) θ + α local."""
-    blend = lambda theta, local, alpha: np.float32(1 - alpha) * theta + np.float32(alpha) * local  # noqa: E731
-    patch.setattr(exchange, "merge", blend)
+    return np.float32(1 - alpha) * theta + np.float32(alpha) * local
 
 
 def merge_too_early(patch: Patch) -> None:
@@ -121,8 +128,14 @@ def exchange_tokens(progress: Progress, tokens: tuple[int, ...]) -> Progress:
     return Progress(**{**vars(progress), "tokens_at_boundary": tokens})
 
 
+def without_compiled_codecs(patch: Patch) -> None:
+    """The bits are the same then (tests of the kernels), and a fault can be put into numpy."""
+    patch.setattr(kernels, "codec_kernels", lambda name: None)
+
+
 def truncate_bf16(patch: Patch) -> None:
     cut = lambda x: (np.ascontiguousarray(x).view(np.uint32) >> np.uint32(16)).astype(np.uint16)  # noqa: E731
+    without_compiled_codecs(patch)
     patch.setattr(bf16, "round_to_bf16", cut)
     patch.setattr(scaled_int, "round_to_bf16", cut)
 
@@ -132,6 +145,7 @@ def swap_nibbles(patch: Patch) -> None:
         nibbles = q.view(np.uint8) & np.uint8(0x0F)
         return nibbles[:, 1::2] | (nibbles[:, 0::2] << np.uint8(4))
 
+    without_compiled_codecs(patch)
     patch.setattr(int4.Int4Codec, "_pack", pack)
 
 
@@ -140,21 +154,21 @@ def schedule_by_own_steps(patch: Patch) -> None:
 
 
 FAULTS: dict[str, Callable[[Patch], None]] = {
-    "sign-flipped": flip_the_sign,
+    "sign-flipped": encoding(lambda theta, local, e, beta: (local, theta, e, beta)),
     "weights-swapped": fold(swap_weights),
     "one-site-ignored": fold(lambda parts: parts[:-1]),
     "one-site-twice": fold(lambda parts: [*parts, parts[-1]]),
     "fold-in-another-order": fold(lambda parts: list(reversed(parts))),
-    "feedback-dropped": drop_feedback,
-    "feedback-undamped": full_feedback,
+    "feedback-dropped": encoding(lambda theta, local, e, beta: (theta, local, np.zeros_like(e), beta)),
+    "feedback-undamped": encoding(lambda theta, local, e, beta: (theta, local, e, 1.0)),
     "feedback-never-adopted": never_adopt,
     "feedback-adopted-though-not-listed": always_adopt,
     "momentum-forgotten": outer(forget_momentum),
     "no-nesterov": outer(no_nesterov),
     "fewer-roundings": outer(in_fp64),
     "residual-dropped": drop_residual,
-    "alpha-ignored": ignore_alpha,
-    "lerp-instead-of-merge": lerp,
+    "alpha-ignored": merging(lambda theta, local, alpha: theta),
+    "lerp-instead-of-merge": merging(lerp),
     "merged-one-step-early": merge_too_early,
     "local-kept-after-abandoned": keep_local_when_abandoned,
     "discarded-tokens-weighed": count_discarded_tokens,
@@ -181,18 +195,18 @@ def test_a_fault_shows(fault: Callable[[Patch], None], lab: Any, monkeypatch: Pa
 
 
 def test_reference_and_federation_share_no_arithmetic() -> None:
-    """The names the oracle takes from the federation are data types."""
-    import ast
-    import inspect
-
-    from federation import reference
-
-    tree = ast.parse(inspect.getsource(reference))
-    imported = {
-        f"{node.module}.{alias.name}"
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("federation")
-        for alias in node.names
-    }
-    assert imported == {f"federation.manifest.{name}" for name in ("FragmentTable", "Manifest", "TableEntry")}
+    """The names the oracle takes from the federation are data types, but for codecs of its own."""
+    own = {f"federation.reference_codecs.{name}" for name in ("Vector", "decode", "encode")}
+    types = {f"federation.manifest.{name}" for name in ("FragmentTable", "Manifest", "TableEntry")}
+    assert imported_by(reference) == types | own
+    assert imported_by(reference_codecs) == set()
     assert pseudo_gradient.__name__ not in inspect.getsource(reference)
+
+
+def imported_by(module: ModuleType) -> set[str]:
+    nodes = list(ast.walk(ast.parse(inspect.getsource(module))))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    named = {
+        f"{node.module}.{alias.name}" for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    return {name for name in plain | named if name.startswith(("federation", "site_agent", "coordinator"))}

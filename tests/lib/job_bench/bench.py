@@ -16,6 +16,7 @@ from site_agent.inner_loop.patience import Patience
 from site_agent.inner_loop.reporter import Reporter
 from site_agent.inner_loop.seam import Evaluator, Float32Array
 from site_agent.inner_loop.spool import JobSpool
+from site_agent.inner_loop.writer import Writer
 from site_agent.jobs import AllocationPaths, Claim, RunPaths, WorkOrder, read_record
 from site_agent.trainer.checkpoint import TrainingCheckpoints
 from site_agent.trainer.metrics import MetricsLog
@@ -71,6 +72,8 @@ def toy_loop(
     *,
     order: WorkOrder | None = None,
     evaluator: Evaluator | None = None,
+    writer: Writer | None = None,
+    check_every: int = 1,
 ) -> InnerLoop:
     """An inner loop that has claimed its allocation; not begun."""
     order = order or work_order()
@@ -79,7 +82,7 @@ def toy_loop(
     claim_allocation(allocation, AllocationPaths(), claim)
 
     def make_model() -> GlobalModel:
-        return GlobalModel(manifest, lambda: [theta.copy() for theta in theta0])
+        return GlobalModel(manifest, lambda: [theta.copy() for theta in theta0], check_every=check_every)
 
     spool = JobSpool(allocation, run, claim)
     patience = Patience(order, clock)
@@ -93,6 +96,7 @@ def toy_loop(
         checkpoints=TrainingCheckpoints(run, RunPaths().training),
         reporter=Reporter(spool, MetricsLog(run, RunPaths().metrics), patience),
         patience=patience,
+        writer=writer,
     )
 
 

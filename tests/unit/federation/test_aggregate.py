@@ -138,7 +138,7 @@ def test_many_sites_are_decoded_twice_to_the_same_bits(
     begin(store, agreed)
     sealed = seal(blobs, agreed)
     first = commit_round(blobs, store, "run-1", agreed, 0, 0, 0, sealed)
-    monkeypatch.setattr("federation.aggregate._MAX_HELD_PARTS", 2)
+    monkeypatch.setattr("federation.commit_pass._MAX_HELD_PARTS", 2)
     assert commit_round(blobs, store, "run-1", agreed, 0, 0, 0, sealed) == first
 
 

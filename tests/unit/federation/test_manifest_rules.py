@@ -253,9 +253,20 @@ def test_too_many_parameters() -> None:
     assert "expected 1 to 2000000000000 parameters" in refused(manifest)
 
 
-def test_sparse_needs_an_outer_step_without_momentum() -> None:
-    text = refused(with_value(MANIFEST, "codecs.up", "sparse"))
-    assert "outer.momentum: expected 0, because codecs.up is sparse, found 0.9" in text
+@pytest.mark.parametrize(("key", "name"), [("codecs.up", "sparse"), ("codecs.down", "sparse-down")])
+def test_sparse_needs_an_outer_step_without_momentum(key: str, name: str) -> None:
+    sparse = with_value(MANIFEST, key, name)
+    assert f"outer.momentum: expected 0, because {key} is {name}, found 0.9" in refused(sparse)
+    check_manifest(with_value(sparse, "outer.momentum", 0.0))
+
+
+@pytest.mark.parametrize(("key", "name"), [("codecs.up", "sparse-down"), ("codecs.down", "sparse")])
+def test_a_sparse_codec_has_one_direction(key: str, name: str) -> None:
+    text = refused(with_value(with_value(MANIFEST, "outer.momentum", 0.0), key, name))
+    assert (
+        f'{key}: expected one of bf16, fp32, int4, int8, sparse{"" if name != "sparse" else "-down"}, found "{name}"'
+        in text
+    )
 
 
 def test_a_hostile_manifest_gives_a_short_answer() -> None:

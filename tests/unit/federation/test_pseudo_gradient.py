@@ -7,8 +7,17 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from federation.chunks import CHUNK_ELEMENTS
 from federation.golden import inputs
-from federation.pseudo_gradient import fixed_order_dot, merge, pseudo_gradient
+from federation.pseudo_gradient import (
+    NUM_LANES,
+    add_to_lanes,
+    fixed_order_dot,
+    fold_lanes,
+    merge,
+    new_lanes,
+    pseudo_gradient,
+)
 
 
 def vector(*values: float) -> np.ndarray:
@@ -42,15 +51,49 @@ def test_doubles_are_refused(call: object) -> None:
         call(vector(1), np.array([1.0]))  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 64, 1000])
-def test_dot_folds_by_halves(size: int) -> None:
+def fold(lanes: list[float]) -> float:
+    while len(lanes) > 1:
+        half = len(lanes) // 2
+        lanes = [lanes[i] + lanes[i + half] for i in range(half)]
+    return lanes[0]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 64, 1023, 1024, 1025, 5000])
+def test_dot_adds_in_lanes_and_folds_by_halves(size: int) -> None:
     x, y = inputs.usual(1, size), inputs.usual(2, size)
-    terms = [float(a) * float(b) for a, b in zip(x, y, strict=True)]
-    terms += [0.0] * ((1 << (size - 1).bit_length()) - size)
-    while len(terms) > 1:
-        half = len(terms) // 2
-        terms = [terms[i] + terms[i + half] for i in range(half)]
-    assert fixed_order_dot(x, y) == terms[0]
+    lanes = [0.0] * 1024
+    for i in range(size):
+        lanes[i % 1024] += float(x[i]) * float(y[i])
+    assert fixed_order_dot(x, y) == fold(lanes)
+
+
+def test_sums_of_chunks_are_added_in_their_order() -> None:
+    x, y = inputs.usual(1, 2 * CHUNK_ELEMENTS + 3000), inputs.usual(2, 2 * CHUNK_ELEMENTS + 3000)
+    parts = [slice(start, start + CHUNK_ELEMENTS) for start in range(0, x.size, CHUNK_ELEMENTS)]
+    total = 0.0
+    for part in parts:
+        total += fixed_order_dot(x[part], y[part])
+    assert fixed_order_dot(x, y) == total
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 100])
+def test_parts_of_whole_rows_give_the_dot_of_the_chunk(rows: int) -> None:
+    x, y, lanes = inputs.wide(1, 30_011), inputs.wide(2, 30_011), new_lanes()
+    for start in range(0, x.size, rows * NUM_LANES):
+        part = slice(start, start + rows * NUM_LANES)
+        add_to_lanes(x[part], y[part], lanes)
+    assert fold_lanes(lanes) == fixed_order_dot(x, y)
+    # Folding leaves the lanes as they are.
+    assert fold_lanes(lanes) == fixed_order_dot(x, y)
+
+
+def test_nothing_but_negative_zeros_is_positive_zero() -> None:
+    x = vector(-0.0, 0.0)
+    assert math.copysign(1, fixed_order_dot(x, vector(1, -1))) == 1
+
+
+def test_dot_of_nothing_is_zero() -> None:
+    assert fixed_order_dot(vector(), vector()) == 0.0
 
 
 def test_more_padding_changes_nothing() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from federation import reference as ref
+from federation import reference_codecs
 from federation.manifest import Manifest
 from federation.testing.manifests import inner_settings, manifest_of, plan_of, table_of
 
@@ -116,7 +117,10 @@ def test_codec_is_idempotent_on_what_it_decodes_and_keeps_zero(codec: str) -> No
     assert not ref.decode(codec, ref.encode(codec, np.zeros(300, F32)), 300).any()
 
 
-@pytest.mark.parametrize(("codec", "size"), [("fp32", 520), ("bf16", 260), ("int8", 260), ("int4", 132)])
+@pytest.mark.parametrize(
+    ("codec", "size"),
+    [("fp32", 520), ("bf16", 260), ("int8", 260), ("int4", 132), ("sparse", 120), ("sparse-down", 514)],
+)
 def test_payload_holds_only_blocks_with_a_real_element(codec: str, size: int) -> None:
     assert len(ref.encode(codec, np.ones(130, F32))) == size
 
@@ -124,7 +128,7 @@ def test_payload_holds_only_blocks_with_a_real_element(codec: str, size: int) ->
 def test_bf16_rounds_to_nearest_ties_to_even() -> None:
     bits = np.array([0x3F800000, 0x3F808000, 0x3F818000, 0x3F808001, 0xBF808000, 0x00000001, 0x00018000], np.uint32)
     expected = [0x3F80, 0x3F80, 0x3F82, 0x3F81, 0xBF80, 0x0000, 0x0002]
-    assert ref.to_bf16(bits.view(F32)).tolist() == expected
+    assert reference_codecs.to_bf16(bits.view(F32)).tolist() == expected
 
 
 def test_bf16_agrees_with_torch_on_many_bits() -> None:
@@ -132,7 +136,7 @@ def test_bf16_agrees_with_torch_on_many_bits() -> None:
     bits = np.random.default_rng(5).integers(0, 2**32, 200_000, dtype=np.uint32).view(F32)
     x = bits[np.isfinite(bits) & (np.abs(bits) < 3e38)]
     expected = torch.from_numpy(x).to(torch.bfloat16).view(torch.uint16).numpy()
-    assert np.array_equal(ref.to_bf16(x), expected)
+    assert np.array_equal(reference_codecs.to_bf16(x), expected)
 
 
 def test_int8_bytes_by_hand() -> None:
@@ -149,6 +153,39 @@ def test_int4_bytes_by_hand_low_nibble_first() -> None:
     data = ref.encode("int4", x)
     assert data[:5] == bytes([0x80, 0x3F, 0x97, 0x02, 0x0F])
     assert ref.decode("int4", data, 6).tolist() == [7, -7, 2, 0, -1, 0]
+
+
+def test_sparse_bytes_by_hand() -> None:
+    """t = (1 + 5 + 3 + 8) / 4 = 4.25; kept at 0x123, 0x456, 0x457, 0xfff, the last place is repeated."""
+    x = np.zeros(4096, F32)
+    x[[0x123, 0x456, 0x457, 0xFFF]] = [1, 5, -3, -8]
+    data = ref.encode("sparse", x)
+    assert data[:6] == bytes([0x23, 0x61, 0x45, 0x57, 0xF4, 0xFF])
+    assert data[6:96] == 90 * b"\xff"
+    assert data[96:112] == bytes([0b11_10_01_00]) + bytes(15)
+    assert data[112:] == np.array([1, 5, -3, -8], "<f2").tobytes()
+    assert np.array_equal(ref.decode("sparse", data, 4096), x)
+
+
+def test_sparse_down_bytes_by_hand() -> None:
+    x = np.zeros(4096, F32)
+    x[[0x123, 0x456, 0xFFF]] = [7, -2.5, 0.1]
+    data = ref.encode("sparse-down", x)
+    assert data[:8] == bytes([0x80, 0x3F, 0x23, 0x61, 0x45, 0xFF, 0xFF, 0xFF])
+    assert data[386:] == bytes([0xE7]) + bytes(127)
+    decoded = ref.decode("sparse-down", data, 4096)
+    assert {int(i): float(decoded[i]) for i in np.flatnonzero(decoded)} == {0x123: 7, 0x456: -2}
+
+
+@pytest.mark.parametrize(("codec", "k"), [("sparse", 64), ("sparse-down", 256)])
+def test_sparse_codecs_keep_the_largest_and_of_equal_ones_the_first(codec: str, k: int) -> None:
+    x = np.random.default_rng(2).standard_normal(4096 + 100).astype(F32)
+    there = ref.decode(codec, ref.encode(codec, x), x.size)[:4096] != 0
+    assert there.sum() == k
+    assert np.abs(x[:4096])[there].min() > np.abs(x[:4096])[~there].max()
+    ties = np.full(4096, 2, F32)
+    assert np.flatnonzero(ref.decode(codec, ref.encode(codec, ties), 4096)).tolist() == list(range(k))
+    assert not ref.decode(codec, ref.encode(codec, np.zeros(300, F32)), 300).any()
 
 
 def test_a_subnormal_scale_that_was_rounded_down_clips() -> None:

@@ -10,7 +10,7 @@ import pytest
 from federation.config import ProblemsError
 from federation.errors import ConfigError
 from federation.leaves import Bounds
-from federation.manifest import Alias, FragmentTable, Manifest, TableEntry
+from federation.manifest import Alias, CodecSettings, FragmentTable, Manifest, OuterSettings, TableEntry
 from federation.run_config import (
     ADVICE,
     availability_sentence,
@@ -133,12 +133,20 @@ def test_default_outer_lr(sites: int, lr: float) -> None:
     assert default_outer_lr(sites) == lr
 
 
-def test_sparse_defaults_to_no_momentum_and_error_feedback() -> None:
-    config = parse_run_config(MINIMAL)
-    sparse = config.model_copy(update={"codecs": config.codecs.model_copy(update={"up": "sparse"})})
-    manifest = resolve(sparse)
-    assert manifest.outer.momentum == 0.0
-    assert manifest.codecs.error_feedback is True
+def test_sparse_defaults_to_sparselocos_setting() -> None:
+    manifest = manifest_of(changed("codecs.up", '"sparse"'))
+    assert manifest.codecs == CodecSettings(
+        up="sparse", down="sparse-down", error_feedback=True, error_feedback_beta=0.95
+    )
+    assert manifest.outer == OuterSettings(lr=1.0, momentum=0.0)
+
+
+def test_either_direction_may_be_sparse() -> None:
+    manifest = manifest_of(changed("codecs.down", '"sparse-down"'))
+    assert (manifest.codecs.up, manifest.codecs.down) == ("bf16", "sparse-down")
+    assert (manifest.outer.momentum, manifest.codecs.error_feedback) == (0.0, False)
+    stated = changed("codecs.up", '"sparse"').replace("[codecs]", '[codecs]\ndown = "int4"')
+    assert manifest_of(stated).codecs.down == "int4"
 
 
 @pytest.mark.parametrize(
@@ -164,8 +172,10 @@ def test_sparse_defaults_to_no_momentum_and_error_feedback() -> None:
         ("schedule.max_rounds_in_flight", "0", "1 to 2, from 1 + ceil(tau P / H) to P with tau = 0, P = 2, H = 12"),
         ("outer.lr", "0", "more than 0 and at most 10, found 0.0"),
         ("outer.momentum", "1", "at least 0 and less than 1, found 1.0"),
-        ("codecs.up", '"zip"', 'one of bf16, fp32, int4, int8, found "zip"'),
-        ("codecs.down", '"zip"', 'one of bf16, fp32, int4, int8, found "zip"'),
+        ("codecs.up", '"zip"', 'one of bf16, fp32, int4, int8, sparse, found "zip"'),
+        ("codecs.down", '"zip"', 'one of bf16, fp32, int4, int8, sparse-down, found "zip"'),
+        ("codecs.up", '"sparse-down"', 'one of bf16, fp32, int4, int8, sparse, found "sparse-down"'),
+        ("codecs.down", '"sparse"', 'one of bf16, fp32, int4, int8, sparse-down, found "sparse"'),
         ("codecs.error_feedback_beta", "1.1", "0 to 1, found 1.1"),
         ("quorum.num_sites", "3", "1 to 2, the number of sites, found 3"),
         ("quorum.num_sites", "0", "1 to 2, the number of sites, found 0"),
@@ -224,7 +234,7 @@ def test_no_sites_at_all() -> None:
 
 def test_sparse_with_momentum_says_so() -> None:
     lines = problems_of(changed("outer.momentum", "0.9").replace("[codecs]", '[codecs]\nup = "sparse"'))
-    assert any("outer.momentum: expected 0, because codecs.up is sparse, found 0.9" in line for line in lines)
+    assert ["outer.momentum: expected 0, because codecs.up is sparse, found 0.9" in line for line in lines] == [True]
 
 
 def test_many_problems_come_at_once() -> None:

@@ -225,6 +225,9 @@ def test_the_status_report_follows_the_job() -> None:
     assert (taking_part.phase, taking_part.step) == (Phase.TRAINING, 3)
     assert s.report().status.applied == (f"{RUN}:0",)
     s.settle()
+    s.job(round=1, training=True, step=1, applied=(0,))
+    assert s.report().status.participations[0].phase is Phase.UPLOADING, "encoded, but not written yet"
+    s.job(round=0, training=True, step=3, applied=(0,))
     s.update(0).settle()
     assert s.report().status.participations[0].phase is Phase.UPLOADING
 

@@ -89,7 +89,7 @@ def test_an_absolute_data_directory(tmp_path: Path) -> None:
         (
             '"site_agent.trainer.job"',
             '"os; x"',
-            'site.toml: trainers.reference.module: expected a Python module\'s dotted name, found "os; x" (line 25)',
+            'site.toml: trainers.reference.module: expected a Python module\'s dotted name, found "os; x" (line 26)',
         ),
     ],
 )

@@ -103,3 +103,16 @@ def test_limits_are_those_of_coordinator_toml() -> None:
     calls, mailbox = call_limits(limits), mailbox_limits(limits)
     assert (calls.calls_per_second, calls.bytes_per_second, calls.max_open_calls) == (7.0, 2e6, 9)
     assert (mailbox.max_pending_bytes, mailbox.max_pending_files, mailbox.max_blob_bytes) == (11, 101, 13)
+
+
+def test_what_is_for_one_peer_wakes_that_peer_alone() -> None:
+    async def waits() -> list[bool]:
+        changes = Changes()
+        events = [changes.subscribe("lumi"), changes.subscribe("jupiter"), changes.subscribe()]
+        changes.announce("lumi")
+        first = [event.is_set() for event in events]
+        changes.announce()
+        assert not changes.subscribe("lumi").is_set()
+        return first + [event.is_set() for event in events]
+
+    assert asyncio.run(waits()) == [True, False, False, True, True, True]

@@ -13,7 +13,7 @@ from federation.codecs.payload import (
     encode_vector,
     payload_bytes,
 )
-from federation.codecs.registry import codec_names, get_codec
+from federation.codecs.registry import SPARSE, codec_names, downlink_names, get_codec, uplink_names
 from federation.errors import MalformedPayloadError, UnsupportedCodecError
 from federation.golden import inputs
 
@@ -21,21 +21,44 @@ EVERY = pytest.mark.parametrize("name", codec_names())
 
 
 def test_names_of_this_release() -> None:
-    assert codec_names() == ("fp32", "bf16", "int8", "int4")
+    dense = ("fp32", "bf16", "int8", "int4")
+    assert codec_names() == (*dense, "sparse-down", "sparse")
+    assert (uplink_names(), downlink_names()) == ((*dense, "sparse"), (*dense, "sparse-down"))
+    assert set(codec_names()) == {*dense, *SPARSE}
     assert [get_codec(name).name for name in codec_names()] == list(codec_names())
 
 
+def test_names_come_with_most_bytes_first() -> None:
+    sizes = [get_codec(name).bytes_per_block / get_codec(name).block_elements for name in codec_names()]
+    assert sizes == sorted(sizes, reverse=True)
+
+
 def test_an_unknown_codec_is_named_beside_the_known() -> None:
-    with pytest.raises(UnsupportedCodecError, match="expected one of fp32, bf16, int8, int4, found 'fp4'"):
+    with pytest.raises(
+        UnsupportedCodecError, match="expected one of fp32, bf16, int8, int4, sparse-down, sparse, found 'fp4'"
+    ):
         get_codec("fp4")
 
 
 @pytest.mark.parametrize(
-    ("name", "num_bytes"), [("fp32", 4 * 1001), ("bf16", 2 * 1001), ("int8", 8 * 130), ("int4", 8 * 66)]
+    ("name", "num_bytes"),
+    [
+        ("fp32", 4 * 1001),
+        ("bf16", 2 * 1001),
+        ("int8", 8 * 130),
+        ("int4", 8 * 66),
+        ("sparse", 120),
+        ("sparse-down", 514),
+    ],
 )
 def test_payload_sizes(name: str, num_bytes: int) -> None:
     assert payload_bytes(get_codec(name), 1001) == num_bytes
     assert len(encode_vector(get_codec(name), np.ones(1001, np.float32))) == num_bytes
+
+
+@pytest.mark.parametrize(("name", "per_element"), [("int4", 0.52), ("sparse", 0.0293), ("sparse-down", 0.1256)])
+def test_bytes_per_parameter_of_a_large_model(name: str, per_element: float) -> None:
+    assert payload_bytes(get_codec(name), 124_439_808) <= per_element * 124_439_808
 
 
 @EVERY

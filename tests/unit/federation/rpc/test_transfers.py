@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federation.rpc.transfers import MAX_PIECES_PER_CALL, QUICK_SECONDS, Backlog, Span
+from federation.rpc.transfers import FIRST_PIECES, MAX_PIECES_PER_CALL, QUICK_SECONDS, Backlog, Span
 
 
 def span(digest: str, first: int, last: int) -> Span:
@@ -51,11 +51,25 @@ def test_a_blob_waits_for_those_of_earlier_messages() -> None:
     backlog = Backlog()
     backlog.add([span("first", 0, 2)])
     backlog.add([span("second", 0, 0)])
-    backlog.again(taken(backlog))
-    assert [taken(backlog).digest for _ in range(4)] == ["first", "first", "first", "second"]
+    backlog.again(asyncio.run(backlog.take(1)))
+    assert [asyncio.run(backlog.take(1)).digest for _ in range(4)] == ["first", "first", "first", "second"]
 
 
-@pytest.mark.parametrize(("seconds", "pieces"), [(QUICK_SECONDS - 1, 2), (2 * QUICK_SECONDS, 1)])
+def test_a_call_goes_on_with_pieces_of_its_blob_alone() -> None:
+    """Two calls share what is left piece by piece: neither ends long before the other."""
+    backlog = Backlog()
+    backlog.add([span("a", 0, 0), span("a", 4, 5)])
+    backlog.add([span("b", 0, 0)])
+    first = asyncio.run(backlog.take(1))
+    assert (backlog.more("b"), backlog.more("a"), backlog.more("a")) == (None, span("a", 4, 4), span("a", 5, 5))
+    assert backlog.more("a") is None
+    assert [backlog.done(found, 0.0) for found in (first, span("a", 4, 4), span("a", 5, 5))] == [False, False, True]
+    assert backlog.more("b") == span("b", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "pieces"), [(QUICK_SECONDS - 1, 2 * FIRST_PIECES), (2 * QUICK_SECONDS, FIRST_PIECES)]
+)
 def test_calls_grow_while_they_are_quick(seconds: float, pieces: int) -> None:
     backlog = Backlog()
     backlog.add([span("a", 0, 1000)])

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The coordinator's anonymous memory while it serves large models and many sites.
+
+The sites' jobs hold no model: they hand in blocks that were encoded beforehand (`site_agent.bench.replay`). For the
+coordinator nothing is different: payloads of the full size come over the network, are admitted, folded and committed.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from federation.bench.anonymous import PeakAnonymous, rollup_bytes
+from federation.bench.figures import Document, machine
+from federation.bench.model import model_of
+from federation.bench.setting import WorldSetting
+from federation.bench.timeline import timelines
+from federation.bench.world import World
+from federation.codecs.payload import payload_bytes
+from federation.codecs.registry import get_codec
+from federation.demo.children import Children
+from federation.durable.real import RealFileSystem
+from federation.errors import ConfigError
+
+FP32_BYTES: Final = 4
+CASE_SECONDS: Final = 3600.0
+PARTS: Final = {"receiving": ("", "upload"), "admitting": ("upload", "seal"), "aggregating": ("seal", "aggregate")}
+"""Parts of a round at the coordinator, each between the ends of two phases of `federation.bench.timeline`."""
+
+_KEPT_VERSIONS: Final = 3
+"""Of (theta, m, r) on the coordinator's disk at the same time, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One federation whose coordinator is watched."""
+
+    num_parameters: int
+    num_sites: int
+
+
+@dataclass(kw_only=True)
+class MemoryBench:
+    """Several cases, one after the other, each in a directory that is removed afterwards."""
+
+    base: Path
+    environment: dict[str, str]
+    setting: WorldSetting
+    num_rounds: int = 2
+    say: Callable[[str], None] = lambda _: None
+
+    def run(self, cases: Sequence[Case]) -> Document:
+        """Measures every case.
+
+        Raises:
+            ConfigError: the disk is too small for one of them.
+        """
+        for case in cases:
+            self._check_disk(case)
+        found = [self._case(number, case) for number, case in enumerate(cases)]
+        return {
+            "benchmark": "memory",
+            "machine": machine(),
+            "codec": self.setting.codec,
+            "num_rounds": self.num_rounds,
+            "coordinator_anonymous_bytes": max(one["coordinator_anonymous_bytes"] for one in found),
+            "cases": found,
+            "ratios": {"most_over_fewest_sites": _growth(found)},
+        }
+
+    def disk_bytes(self, case: Case) -> int:
+        """What a case needs of the disk, roughly: theta_0, stored versions, payloads at both ends, blobs."""
+        payload = payload_bytes(get_codec(self.setting.codec), case.num_parameters)
+        model = FP32_BYTES * case.num_parameters
+        kept = min(_KEPT_VERSIONS, self.num_rounds + 1)
+        return model + 3 * model * kept + payload * case.num_sites * (self.num_rounds + 1) + 2 * payload
+
+    def _check_disk(self, case: Case) -> None:
+        free, needed = RealFileSystem(self.base).free_bytes(), self.disk_bytes(case)
+        if free < needed:
+            raise ConfigError(
+                f"{self.base}: expected {needed / 1e9:.0f} GB of free disk for {case.num_parameters} parameters and "
+                f"{case.num_sites} sites, found {free / 1e9:.0f} GB",
+                advice="Choose another --directory, fewer --rounds, or smaller cases.",
+            )
+
+    def _case(self, number: int, case: Case) -> Document:
+        self.say(f"{case.num_parameters} parameters, {case.num_sites} sites")
+        base, fs = self.base / f"case-{number}", RealFileSystem(self.base)
+        setting = replace(
+            self.setting,
+            num_sites=case.num_sites,
+            parameters=model_of(case.num_parameters),
+            num_rounds=self.num_rounds,
+            replay=True,
+        )
+        try:
+            with Children(base / "logs", self.environment) as children, World(base, children, setting) as world:
+                return {**self._watch(world), "num_parameters": case.num_parameters, "num_sites": case.num_sites}
+        finally:
+            fs.remove_tree(base.name)
+
+    def _watch(self, world: World) -> Document:
+        world.set_up()
+        assert world.coordinator is not None
+        pid = world.coordinator.process.pid
+        peaks = {}
+        with PeakAnonymous(pid) as memory:
+            world.start_run()
+            peaks["creating"] = memory.restart()
+            world.allow(self.num_rounds)
+            world.start_agents()
+            world.wait_applied(self.num_rounds - 1, CASE_SECONDS)
+            peaks["rounds"] = memory.restart()
+            rollup, num_samples = rollup_bytes(pid), memory.num_samples
+        found = timelines(world, range(self.num_rounds))
+        rounds = [one.seconds for one in found]
+        for part, (first, last) in PARTS.items():
+            peaks[part] = max(
+                memory.peak_between(one.end(first) if first else one.began, one.end(last)) for one in found
+            )
+        peak = max(*peaks.values(), rollup)
+        return {
+            "coordinator_anonymous_bytes": peak,
+            "coordinator_anonymous_bytes_by_part": peaks,
+            "coordinator_anonymous_bytes_at_end": rollup,
+            "anonymous_over_model_bytes": peak / (FP32_BYTES * world.setting.num_parameters),
+            "num_samples": num_samples,
+            "round_seconds": rounds,
+        }
+
+
+def _growth(found: Sequence[Document]) -> dict[str, float]:
+    """Per size of model: the peak with the most sites over that with the fewest."""
+    sizes: dict[str, dict[int, int]] = {}
+    for one in found:
+        by_sites = sizes.setdefault(str(one["num_parameters"]), {})
+        by_sites[one["num_sites"]] = one["coordinator_anonymous_bytes"]
+    return {size: peaks[max(peaks)] / peaks[min(peaks)] for size, peaks in sizes.items() if len(peaks) > 1}

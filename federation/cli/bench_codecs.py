@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`federation bench codecs`."""
+
+from typing import Any, Final
+
+import click
+from rich.table import Table
+
+from federation.cli.bench_output import AS_JSON, PARAMETERS, say, show, table_of
+from federation.codecs.registry import codec_names
+
+
+@click.command()
+@click.option(
+    "--codec",
+    "names",
+    type=click.Choice(codec_names()),
+    multiple=True,
+    help="May be given several times.  [default: all]",
+)
+@PARAMETERS
+@click.option("--samples", type=click.IntRange(1, 100), default=5, show_default=True, help="Of each figure.")
+@AS_JSON
+def codecs(names: tuple[str, ...], parameters: int, samples: int, as_json: bool) -> None:
+    """Encode and decode-and-accumulate of every codec, on all cores.
+
+    Reference of the same run: a plain copy of the same vector, and the numpy reference, whose bytes must be the same.
+    """
+    from federation.bench.codecs import CodecBench  # compiled code: no other command waits for its import
+
+    found = CodecBench(num_elements=parameters, num_samples=samples, say=say).run(names or codec_names())
+    show(found, as_json, _table(found))
+
+
+_COLUMNS: Final = ("GB/s", "bytes", "encode", "/ copy", "with EF", "numpy", "decode + add", "/ copy", "numpy")
+"""`bytes`: per parameter; EF: error feedback; the second `numpy` is of decode + add."""
+
+
+def _table(found: dict[str, Any]) -> Table:
+    copy = ("copy", "4.000", f"{found['copy_bytes_per_second'] / 1e9:.2f}", "1.00")
+    rows = [_row(name, codec) for name, codec in found["codecs"].items()]
+    title = f"{found['num_parameters']} parameters, {found['num_threads']} threads, median of {found['num_samples']}"
+    return table_of(title, _COLUMNS, [copy, *rows])
+
+
+def _row(name: str, codec: dict[str, Any]) -> tuple[str, ...]:
+    def rate(key: str) -> str:
+        return f"{codec[f'{key}_bytes_per_second'] / 1e9:.2f}"
+
+    return (
+        name,
+        f"{codec['bytes_per_parameter']:.3f}",
+        rate("encode"),
+        f"{codec['encode_share_of_copy']:.2f}",
+        rate("encode_with_feedback"),
+        rate("numpy_encode"),
+        rate("decode_accumulate"),
+        f"{codec['decode_accumulate_share_of_copy']:.2f}",
+        rate("numpy_decode_accumulate"),
+    )

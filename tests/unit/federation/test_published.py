@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commits applied in strips on threads: the bits and the digest of the whole-vector calculation."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from federation.chunks import CHUNK_ELEMENTS, Float32Vector, fragment_digest
+from federation.codecs.payload import encode_vector
+from federation.codecs.registry import codec_names, get_codec
+from federation.errors import DigestMismatchError, MalformedPayloadError
+from federation.fragments import build_fragments
+from federation.kernels import api as kernels
+from federation.outer_optimizer import apply_downlink
+from federation.published import apply_blob_into, apply_commit, digest_on_threads
+from federation.strips import bytes_of, on_strips, strips_of
+from federation.testing.manifests import manifest_of, plan_of
+
+SIZE = 2 * CHUNK_ELEMENTS + 3 * kernels.STRIP_ELEMENTS + 77
+
+
+@pytest.fixture(scope="module")
+def theta() -> Float32Vector:
+    return np.random.default_rng(1).standard_normal(SIZE, np.float32)
+
+
+@pytest.mark.parametrize("name", codec_names())
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_any_number_of_threads_gives_the_bits_of_whole_vectors(
+    name: str, num_threads: int, theta: Float32Vector
+) -> None:
+    codec = get_codec(name)
+    blob = encode_vector(codec, np.roll(theta, 5))
+    expected = apply_downlink(codec, theta, blob)
+    out = np.full_like(theta, np.nan)
+    assert apply_blob_into(codec, theta, blob, out, num_threads=num_threads) == fragment_digest(expected)
+    assert np.array_equal(out, expected)
+    in_place, seen = theta.copy(), np.full_like(theta, np.nan)
+    then = lambda strip, values: seen.__setitem__(strip, values)  # noqa: E731
+    digest = apply_blob_into(codec, in_place, blob, in_place, num_threads=num_threads, with_digest=False, then=then)
+    assert digest == ""
+    assert np.array_equal(in_place, expected)
+    assert np.array_equal(seen, expected)
+
+
+def test_a_digest_is_the_same_on_threads(theta: Float32Vector) -> None:
+    assert digest_on_threads(theta, 3) == fragment_digest(theta)
+    assert digest_on_threads(theta[:5], 3) == fragment_digest(theta[:5])
+
+
+def test_a_commit_that_does_not_give_its_digest_is_refused() -> None:
+    theta = np.ones(40, np.float32)
+    manifest = manifest_of(plan_of({"a": 1}), build_fragments([("w", (40,))], 1), down="int8")
+    blob = encode_vector(get_codec("int8"), theta)
+    expected = theta - get_codec("int8").decode(blob, 40)
+    digest = fragment_digest(expected)
+    assert np.array_equal(apply_commit(manifest, 0, theta, blob, digest), expected)
+    with pytest.raises(DigestMismatchError, match="fragment 0: expected theta 0000"):
+        apply_commit(manifest, 0, theta, blob, "00" * 32)
+    for wrong in (blob[:-1], blob + b"\0", b""):
+        with pytest.raises(
+            MalformedPayloadError, match=rf"int8: expected 130 bytes for 40 elements, found {len(wrong)}"
+        ):
+            apply_commit(manifest, 0, theta, wrong, digest)
+
+
+def test_strips_cover_a_chunk_and_its_bytes_once() -> None:
+    for name in codec_names():
+        codec, start, stop = get_codec(name), CHUNK_ELEMENTS, CHUNK_ELEMENTS + 2 * kernels.STRIP_ELEMENTS + 9
+        strips = list(strips_of(start, stop))
+        assert [strip.start for strip in strips] == [start, *(strip.stop for strip in strips[:-1])]
+        assert strips[-1].stop == stop
+        spans = [bytes_of(codec, strip) for strip in strips]
+        assert [span.start for span in spans[1:]] == [span.stop for span in spans[:-1]]
+        assert spans[-1].stop == codec.num_blocks(stop) * codec.bytes_per_block
+
+
+def test_every_strip_is_worked_on_once_and_chunks_on_threads() -> None:
+    counts, together = np.zeros(SIZE, np.int8), threading.Barrier(2, timeout=60)
+
+    def work(strip: slice, scratch: Float32Vector) -> None:
+        assert scratch.size == strip.stop - strip.start
+        if strip.start in (0, CHUNK_ELEMENTS):
+            together.wait()
+        counts[strip] += 1
+
+    on_strips(SIZE, 2, work)
+    assert (counts == 1).all()

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The background writer: one piece at a time, nothing forgotten, errors told to whoever trains."""
+
+import threading
+from functools import partial
+
+import pytest
+
+from federation.errors import DiskFullError
+from site_agent.inner_loop.writer import BackgroundWriter, InlineWriter
+
+
+def full() -> None:
+    raise DiskFullError("training: expected room, found none left")
+
+
+def test_work_goes_on_beside_and_the_next_piece_waits() -> None:
+    writer, gate, done = BackgroundWriter(), threading.Event(), list[int]()
+
+    def first() -> None:
+        assert gate.wait(30)
+        done.append(1)
+
+    writer.submit(first)
+    assert writer.is_busy
+    writer.check()
+    assert done == []
+    gate.set()
+    writer.submit(lambda: done.append(2))
+    assert done[0] == 1
+    writer.flush()
+    assert done == [1, 2]
+    assert not writer.is_busy
+    writer.close()
+
+
+@pytest.mark.parametrize("told", ["check", "flush", "submit"])
+def test_an_error_is_told_once(told: str) -> None:
+    writer = BackgroundWriter()
+    writer.submit(full)
+    while writer.is_busy:
+        pass
+    tell = partial(writer.submit, full) if told == "submit" else getattr(writer, told)
+    with pytest.raises(DiskFullError):
+        tell()
+    writer.check()
+    writer.close()
+
+
+def test_closing_finishes_what_was_begun(caplog: pytest.LogCaptureFixture) -> None:
+    writer, done = BackgroundWriter(), list[int]()
+    writer.submit(lambda: done.append(1))
+    writer.close()
+    assert done == [1]
+    failing = BackgroundWriter()
+    failing.submit(full)
+    failing.close()
+    assert "expected room, found none left" in caplog.text
+
+
+def test_inline_does_it_at_once() -> None:
+    with pytest.raises(DiskFullError):
+        InlineWriter().submit(full)
