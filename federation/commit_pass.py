@@ -18,7 +18,6 @@ from federation.codecs.api import ByteVector
 from federation.codecs.payload import chunk_span, payload_bytes
 from federation.codecs.registry import get_codec
 from federation.kernels import api as kernels
-from federation.kernels.api import STRIP_ELEMENTS
 from federation.leaves import SealedUpdate
 from federation.manifest import Manifest
 from federation.state.api import StateChunk, StateReader, StateWriter
@@ -83,8 +82,8 @@ class _Scratch:
 
     def __init__(self, num_sites: int) -> None:
         num_held = num_sites if num_sites <= _MAX_HELD_PARTS else 1
-        self.parts = np.empty((num_held, STRIP_ELEMENTS), np.float32)
-        self.g, self.u, self.decoded = np.empty((3, STRIP_ELEMENTS), np.float32)
+        self.parts = np.empty((num_held, kernels.STRIP_ELEMENTS), np.float32)
+        self.g, self.u, self.decoded = np.empty((3, kernels.STRIP_ELEMENTS), np.float32)
         self.squares = [kernels.new_lanes() for _ in range(num_sites)]
         self.dots = [kernels.new_lanes() for _ in range(num_sites)]
         self.square = kernels.new_lanes()

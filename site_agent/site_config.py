@@ -54,9 +54,10 @@ class JobSection(Section):
     """`[job]`: what one job gets of this machine.
 
     `num_codec_threads`: threads that encode updates and apply commits, 0 for every processor that the job may use.
-    `check_theta_every`: of so many commits of a fragment, a job compares one with its digest. `max_idle_seconds`: a job without work for so long ends, and can be continued. `seconds_limit`: wall time of one
-    job, 0 for none. `num_gpus`: for the policy's budget. `isolate_network`: a job gets no network at all, where this
-    user may make a network namespace.
+    `check_theta_every`: of so many commits of a fragment, a job compares one with its digest. `max_idle_seconds`: a job
+    without work for so long ends, and can be continued. `seconds_limit`: wall time of one job, 0 for none. `num_gpus`:
+    for the policy's budget. `isolate_network`: a job gets no network at all, where this user may make a network
+    namespace.
     """
 
     num_threads: Annotated[int, Field(ge=1, le=1024)] = 1

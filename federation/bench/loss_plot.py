@@ -51,7 +51,7 @@ def _differences(axes: Any, methods: dict[str, Document]) -> None:
     axes.axvline(0.0, color="0.3", linewidth=0.8)
     axes.set_yticks(range(len(methods)), [item["title"] for item in methods.values()])
     axes.invert_yaxis()
-    axes.set_xlabel("loss against DiLoCo fp32, % (dots: seeds; bar: to the upper 95% bound; red: target)")
+    axes.set_xlabel("loss against DiLoCo fp32, %\n(dots: seeds; bar: to the upper 95% bound; red: target)")
 
 
 def _curves(axes: Any, methods: dict[str, Document]) -> None:

@@ -169,6 +169,51 @@ def check_data(data: Path, settings: StudySettings) -> dict[str, int]:
     return {language: sum(path.stat().st_size for path in texts[language]) for language in settings.languages}
 
 
+_RUN_TOML: Final = """[run]
+id = "{run}"
+consortium = "{consortium}"
+num_rounds = {num_rounds}
+evaluate_every = 0
+
+[schedule]
+num_inner_steps = {num_inner_steps}
+num_fragments = {num_fragments}
+tau = {tau}
+alpha = {alpha}
+
+[outer]
+lr = {outer_lr}
+momentum = {momentum}
+weighting = "uniform"
+
+[codecs]
+up = "{codec}"
+down = "{codec_down}"
+error_feedback = {feedback}
+error_feedback_beta = {beta}
+
+[quorum]
+num_sites = {num_sites}
+
+[inner]
+lr = {inner_lr}
+warmup_steps = {warmup_steps}
+min_lr_fraction = {min_lr_fraction}
+
+[model]
+hidden_size = {hidden_size}
+intermediate_size = {intermediate_size}
+num_layers = {num_layers}
+num_heads = {num_heads}
+
+[trainer]
+batch_size = {batch_size}
+sequence_length = {sequence_length}
+seed = {seed}
+evaluation_bytes = {evaluation_bytes}
+"""
+
+
 def run_toml(
     settings: StudySettings,
     method: Method,
@@ -187,47 +232,22 @@ def run_toml(
         warm: of the data-parallel training before.
     """
     fragments = settings.num_fragments if method.streaming else 1
-    sites = "".join(f'\n[[sites]]\nid = "{site}"\n' for site in settings.sites)
-    return f"""[run]
-id = "{run}"
-consortium = "{consortium}"
-num_rounds = {num_rounds * fragments}
-evaluate_every = 0
-
-[schedule]
-num_inner_steps = {settings.num_inner_steps}
-num_fragments = {fragments}
-tau = {settings.tau if method.streaming else 0}
-alpha = {float(settings.alpha if method.streaming else 0.0)}
-
-[outer]
-lr = {float(choice.lr)}
-momentum = {0.0 if method.feedback else float(choice.beta)}
-weighting = "uniform"
-
-[codecs]
-up = "{method.codec}"
-down = "{method.codec_down}"
-error_feedback = {str(method.feedback).lower()}
-error_feedback_beta = {float(choice.beta) if method.feedback else 0.95}
-
-[quorum]
-num_sites = {len(settings.sites)}
-
-[inner]
-lr = {float(settings.warm_lr if warm else settings.inner_lr)}
-warmup_steps = {settings.warmup_steps}
-min_lr_fraction = {1.0 if warm else float(settings.min_lr_fraction)}
-
-[model]
-hidden_size = {settings.hidden_size}
-intermediate_size = {settings.intermediate_size}
-num_layers = {settings.num_layers}
-num_heads = {settings.num_heads}
-
-[trainer]
-batch_size = {settings.batch_size}
-sequence_length = {settings.sequence_length}
-seed = {seed}
-evaluation_bytes = {settings.evaluation_bytes}
-{sites}"""
+    values = settings.model_dump() | {
+        "run": run,
+        "consortium": consortium,
+        "num_rounds": num_rounds * fragments,
+        "num_fragments": fragments,
+        "tau": settings.tau if method.streaming else 0,
+        "alpha": settings.alpha if method.streaming else 0.0,
+        "outer_lr": float(choice.lr),
+        "momentum": 0.0 if method.feedback else float(choice.beta),
+        "codec": method.codec,
+        "codec_down": method.codec_down,
+        "feedback": str(method.feedback).lower(),
+        "beta": float(choice.beta) if method.feedback else 0.95,
+        "num_sites": len(settings.sites),
+        "inner_lr": settings.warm_lr if warm else settings.inner_lr,
+        "min_lr_fraction": 1.0 if warm else settings.min_lr_fraction,
+        "seed": seed,
+    }
+    return _RUN_TOML.format_map(values) + "".join(f'\n[[sites]]\nid = "{site}"\n' for site in settings.sites)

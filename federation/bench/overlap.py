@@ -146,8 +146,8 @@ class OverlapBench:
         try:
             with (
                 Children(self.base / name / "logs", self.environment) as children,
-                World(self.base / name, children, setting) as world,
                 ExitStack() as links,
+                World(self.base / name, children, setting) as world,
             ):
                 return self._trained(world, links, first, first + num_windows)
         finally:
@@ -237,6 +237,7 @@ def _document(classic: Trained, streaming: Trained, link: Link) -> Document:
         "link_seconds": _link_seconds(setting, link),
         "phase_shares": _medians([site.shares for site in streaming.sites]),
         "classic_phase_shares": _medians([site.shares for site in classic.sites]),
+        "queued_share": statistics.median(site.queued_seconds / site.wall_seconds for site in streaming.sites),
         "writing_seconds": Samples.of([s for site in streaming.sites for s in site.writing_seconds]).median,
         "bytes_per_parameter_up": streaming.bytes_per_parameter(streaming.carried.up),
         "bytes_per_parameter_down": streaming.bytes_per_parameter(streaming.carried.down),

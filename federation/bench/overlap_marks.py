@@ -24,6 +24,7 @@ class SiteTime:
         wall_seconds: from the first inner step of the first to the first inner step after the last.
         step_seconds: inside inner steps.
         phase_seconds: between them, by phase, `other` included; together with `step_seconds` it is `wall_seconds`.
+        queued_seconds: of the time between inner steps, ready to run but without a processor; lies in all phases.
         writing_seconds: of each training checkpoint with its payload, written beside that.
     """
 
@@ -31,6 +32,7 @@ class SiteTime:
     wall_seconds: float
     step_seconds: float
     phase_seconds: Mapping[str, float]
+    queued_seconds: float
     writing_seconds: tuple[float, ...]
 
     @property
@@ -55,7 +57,7 @@ def site_time(marks: Marks, first: int, after: int) -> SiteTime:
     Raises:
         JobFailedError: the site did not train all of these windows.
     """
-    begins, ends = _steps(marks, "step-begin"), _steps(marks, "step-end")
+    begins, ends = _steps(marks, "step-begin", "at"), _steps(marks, "step-end", "at")
     missing = [number for number in range(first, after + 1) if (number, 0) not in begins]
     if missing:
         raise JobFailedError(f"rounds {first} to {after}: expected windows of all of them, found none of {missing}")
@@ -67,6 +69,7 @@ def site_time(marks: Marks, first: int, after: int) -> SiteTime:
         num_windows=after - first,
         wall_seconds=stop - start,
         step_seconds=steps,
+        queued_seconds=_queued(marks, start, stop),
         phase_seconds={**phases, "other": stop - start - steps - sum(phases.values())},
         writing_seconds=tuple(mark["seconds"] for mark in spans if mark["phase"] == WRITING),
     )
@@ -79,7 +82,7 @@ def commit_seconds(job: Marks, agent: Marks, rounds: Sequence[int]) -> list[floa
         JobFailedError: a round has no outcome.
     """
     boundaries: dict[int, float] = {}
-    for (number, _), at in _steps(job, "step-end").items():
+    for (number, _), at in _steps(job, "step-end", "at").items():
         boundaries[number] = max(at, boundaries.get(number, 0.0))
     outcomes = agent.by_round("outcome")
     missing = [number for number in rounds if number not in outcomes or outcomes[number]["kind"] != "committed"]
@@ -88,9 +91,17 @@ def commit_seconds(job: Marks, agent: Marks, rounds: Sequence[int]) -> list[floa
     return [outcomes[number]["at"] - boundaries[number] for number in rounds]
 
 
-def _steps(marks: Marks, name: str) -> dict[tuple[int, int], float]:
-    """When each inner step began or ended, by round and step."""
-    return {(mark["round"], mark["step"]): mark["at"] for mark in marks.of(name)}
+def _steps(marks: Marks, name: str, fact: str) -> dict[tuple[int, int], float]:
+    """A fact of each inner step's begin or end, by round and step."""
+    return {(mark["round"], mark["step"]): mark[fact] for mark in marks.of(name)}
+
+
+def _queued(marks: Marks, start: float, stop: float) -> float:
+    """From the first inner step's begin to the last one's, less what was inside inner steps."""
+    begins = [mark for mark in marks.of("step-begin") if start <= mark["at"] <= stop]
+    ends = _steps(marks, "step-end", "queued")
+    inside = sum(ends[mark["round"], mark["step"]] - mark["queued"] for mark in begins[:-1])
+    return float(begins[-1]["queued"] - begins[0]["queued"] - inside)
 
 
 def _total(spans: Sequence[Mark], phase: str) -> float:

@@ -169,10 +169,18 @@ class World:
     def check(self) -> None:
         """Raises JobFailedError if a process that should run, or a site's job, has ended."""
         self.children.check()
+        self._check_accepted()
         for site in self.setting.sites:
             for ended in self.site_dir(site).glob("spool/allocations/*/*/ended.json"):
                 said = json.loads(ended.read_text())["sentence"]
                 raise JobFailedError(f"{site}: its job ended: {said}; log: {tail(ended.parent / 'job.log')}")
+
+    def _check_accepted(self) -> None:
+        """A site that declines the run is waited for in vain: its trainer may have been edited since the set-up."""
+        log = self.children.logs / "coordinator.log"
+        declined = [line for line in log.read_text().splitlines() if f"run {RUN}: " in line and " declined (" in line]
+        if declined:
+            raise JobFailedError(f"{declined[0].partition(f'run {RUN}: ')[2]}; see the site's log beside {log}")
 
     def _wait(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
         """As `wait_until`, with less haste: this process shares its cores with what it measures."""

@@ -3,6 +3,8 @@
 
 import json
 import shlex
+import signal
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,6 +49,8 @@ def loss(
     Every run is simulated in one process with the bits of a real federation. A study takes an hour or more of
     processor time; the same command goes on where it was stopped.
     """
+    # Who ends this command ends its workers: leaving the `with` block around them does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     study = LossStudy(
         settings=load_settings(settings),
         data=data,

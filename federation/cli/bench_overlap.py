@@ -112,4 +112,5 @@ def _figures(found: dict[str, Any]) -> Table:
 def _phases(found: dict[str, Any]) -> Table:
     classic, streaming = found["classic_phase_shares"], found["phase_shares"]
     rows = [(phase, f"{share:.4f}", f"{classic[phase]:.4f}") for phase, share in streaming.items()]
+    rows.append(("of these without a processor", f"{found['queued_share']:.4f}", ""))
     return table_of("share of the time between inner steps", ("", "streaming", "classic"), rows)

@@ -60,12 +60,15 @@ _ADVICE_WITHOUT_ANSWER: Final = (
 
 
 def all_errors() -> Iterator[type[FederationError]]:
-    """Every class of the hierarchy, as it is loaded now."""
+    """Every class of the hierarchy once, as it is loaded now."""
     waiting: list[type[FederationError]] = [FederationError]
+    seen: set[type[FederationError]] = set()
     while waiting:
         found = waiting.pop()
-        yield found
-        waiting.extend(found.__subclasses__())
+        if found not in seen:
+            seen.add(found)
+            yield found
+            waiting.extend(found.__subclasses__())
 
 
 def status_code(error: type[FederationError]) -> grpc.StatusCode:

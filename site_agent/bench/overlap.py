@@ -27,6 +27,7 @@ from site_agent.inner_loop.spool import JobSpool
 from site_agent.inner_loop.writer import BackgroundWriter, Work
 
 SPAN: Final = "span"
+SCHEDSTAT: Final = Path("/proc/thread-self/schedstat")
 
 
 def train(directory: Path, spec: BenchSpec, events: Trace) -> None:
@@ -42,12 +43,23 @@ def train(directory: Path, spec: BenchSpec, events: Trace) -> None:
             window = loop.progress.window
             assert window is not None
             step = {"round": window.order.round, "step": window.step}
-            events.mark("step-begin", {**step})
+            events.mark("step-begin", {**step, "queued": queued_seconds()})
             result = trainer.step()
-            events.mark("step-end", {**step})
+            events.mark("step-end", {**step, "queued": queued_seconds()})
             loop.complete(*result)
     assert loop.ended is not None
     allocation.close(loop.ended)
+
+
+def queued_seconds() -> float:
+    """How long this thread ever was ready to run while others had the processors (schedstat of proc(5)).
+
+    0.0 where the kernel does not tell.
+    """
+    try:
+        return int(SCHEDSTAT.read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
 
 
 class Spans:

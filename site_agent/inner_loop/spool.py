@@ -15,6 +15,7 @@ from site_agent.jobs import (
     EvaluationOrder,
     JobEnded,
     JobReport,
+    JobState,
     OutcomeFile,
     OutcomeKind,
     RoundOrder,

@@ -15,7 +15,6 @@ from coordinator.rpc.access import ACCESS
 from coordinator.rpc.interceptor import Timing
 from federation import dsse, merkle, notes, signing, wire
 from federation import leaves as lv
-from federation.commit_pass import weighted_sum
 from federation.certificates import (
     bootstrap_subject,
     coordinator_subject,
@@ -27,6 +26,7 @@ from federation.certificates import (
 from federation.chunks import fragment_digest, little_endian_bytes
 from federation.codecs.payload import decode_vector, encode_vector
 from federation.codecs.registry import codec_names, get_codec
+from federation.commit_pass import weighted_sum
 from federation.error_feedback import encode_with_feedback
 from federation.leaves import PartyKind, Reason
 from federation.limits import DEFAULT_LIMITS

@@ -16,12 +16,12 @@ from federation.aggregate import (
     initial_state,
     is_intact,
     replay_commit,
-    weighted_sum,
 )
 from federation.blobs.store import BlobStore
 from federation.chunks import CHUNK_ELEMENTS, fragment_digest, zero_digest
 from federation.codecs.payload import encode_vector
 from federation.codecs.registry import codec_names, get_codec
+from federation.commit_pass import weighted_sum
 from federation.durable import failpoints
 from federation.durable.real import RealFileSystem
 from federation.errors import (

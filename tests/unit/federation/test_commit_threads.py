@@ -108,7 +108,7 @@ def test_any_store_gives_the_same_bits(
 def test_any_strip_gives_the_same_bits(
     blobs: BlobStore, inline: dict[str, list[CommitResult]], monkeypatch: pytest.MonkeyPatch, strip: int
 ) -> None:
-    monkeypatch.setattr(commit_pass, "STRIP_ELEMENTS", strip)
+    monkeypatch.setattr(commit_pass.kernels, "STRIP_ELEMENTS", strip)
     assert two_commits(blobs, MemoryStateStore(), "int4", 2) == inline["int4"]
 
 

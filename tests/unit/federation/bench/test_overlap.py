@@ -26,8 +26,9 @@ def windows(number: int) -> Iterator[Mark]:
     for window in range(number):
         for step in range(STEPS):
             at = 100 + window * WINDOW + step * STEP
-            yield {"mark": "step-begin", "at": at, "round": window, "step": step}
-            yield {"mark": "step-end", "at": at + STEP, "round": window, "step": step}
+            queued = float(STEPS * window + step)  # one second inside each step, none between them
+            yield {"mark": "step-begin", "at": at, "round": window, "step": step, "queued": queued}
+            yield {"mark": "step-end", "at": at + STEP, "round": window, "step": step, "queued": queued + 1}
 
 
 def span(phase: str, window: int, seconds: float) -> Mark:
@@ -62,6 +63,13 @@ def test_what_is_written_beside_training_is_no_wait(tmp_path: Path) -> None:
     found = site_time(marks_of(tmp_path, *windows(9), span("writing", 4, 1.5)), 2, 8)
     assert found.writing_seconds == (1.5,)
     assert found.phase_seconds["other"] == pytest.approx(6 * GAP)
+
+
+def test_waits_for_a_processor_count_between_steps_only(tmp_path: Path) -> None:
+    marks = list(windows(9))
+    assert site_time(marks_of(tmp_path, *marks), 2, 8).queued_seconds == 0
+    later = [{**mark, "queued": mark["queued"] + 0.25 * (mark["round"] + (mark["step"] >= 2))} for mark in marks]
+    assert site_time(marks_of(tmp_path, *later), 2, 8).queued_seconds == pytest.approx(6 * 0.25)
 
 
 def test_first_and_last_windows_do_not_count(tmp_path: Path) -> None:

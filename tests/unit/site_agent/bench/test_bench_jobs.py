@@ -83,24 +83,46 @@ def test_replayed_payloads_decode_and_differ(tmp_path: Path, codec_name: str, nu
         assert len(payloads) == 4
 
 
-def test_the_gate_waits_for_every_site_and_for_leave(tmp_path: Path) -> None:
-    passed: list[str] = []
-    (tmp_path / "allowed").write_text("0")
+class Waiting:
+    """Sites that wait for round 0 at a gate of two, each on a thread."""
 
-    def go(site: str) -> None:
-        Gate(tmp_path, site, 2).wait(0, lambda: False)
-        passed.append(site)
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.passed = directory, list[str]()
+        self.threads: list[threading.Thread] = []
 
-    threads = [threading.Thread(target=go, args=(site,)) for site in ("a", "b")]
-    threads[0].start()
-    threads[0].join(0.1)
+    def come(self, site: str) -> None:
+        def wait() -> None:
+            Gate(self.directory, site, 2).wait(0, lambda: False)
+            self.passed.append(site)
+
+        self.threads.append(threading.Thread(target=wait, daemon=True))
+        self.threads[-1].start()
+
+    def after(self, seconds: float) -> list[str]:
+        for thread in self.threads:
+            thread.join(seconds)
+        return sorted(self.passed)
+
+
+def test_the_gate_waits_for_every_site(tmp_path: Path) -> None:
     (tmp_path / "allowed").write_text("1")
-    threads[0].join(0.1)
-    assert passed == []
-    threads[1].start()
-    for thread in threads:
-        thread.join(10.0)
-    assert sorted(passed) == ["a", "b"]
+    waiting = Waiting(tmp_path)
+    waiting.come("a")
+    assert waiting.after(0.1) == []
+    waiting.come("b")
+    assert waiting.after(10.0) == ["a", "b"]
+
+
+def test_the_gate_waits_for_leave(tmp_path: Path) -> None:
+    (tmp_path / "allowed").write_text("0")
+    waiting = Waiting(tmp_path)
+    waiting.come("a")
+    waiting.come("b")
+    assert waiting.after(0.1) == []
+    # As the benchmark does it: a file is replaced, nobody reads half of one.
+    (tmp_path / "new").write_text("1")
+    (tmp_path / "new").replace(tmp_path / "allowed")
+    assert waiting.after(10.0) == ["a", "b"]
 
 
 def test_who_is_asked_to_end_does_not_wait(tmp_path: Path) -> None:
