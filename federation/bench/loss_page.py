@@ -63,9 +63,14 @@ def _result(document: Document) -> str:
         methods train on {document["tokens_per_run"]:,} tokens. The bound is one-sided, from a paired t-test over the
         seeds: of a seed, all methods have the same θ₀ and the same sequences in the same order. Bytes are those of
         payloads, per site and exchange of the whole model. Data parallel exchanges gradients in every step; it is what
-        a fast network between the sites would allow, and has no target."""
+        a fast network between the sites would allow, and has no target. {_progress(document)}"""
     )
     return f"{_table(_RESULT_COLUMNS, rows)}\n\n{said}"
+
+
+def _progress(document: Document) -> str:
+    start = document["start_bits_per_byte"]
+    return "" if start is None else f"The models that all methods start from have {start:.4f} bits per byte."
 
 
 def _result_row(item: Document, name: str) -> Sequence[str]:

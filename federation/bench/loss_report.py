@@ -37,6 +37,7 @@ def study_document(study: LossStudy) -> Document:
         "tokens_per_run": example["tokens"],
         "text_bytes": example["text_bytes"],
         "counted_languages": counted,
+        "start_bits_per_byte": _start(study, list(base)),
         "methods": {name: _method(study, METHODS[name], base, counted) for name in study.methods},
         "tuning": {name: _tuning(study, METHODS[name]) for name in study.methods if study.tuning(METHODS[name])},
         "processor_seconds": processor_seconds(study),
@@ -50,6 +51,12 @@ def processor_seconds(study: LossStudy) -> float:
         names += [run["name"] for run in study.tuning_runs(METHODS[name])]
         names += [compared_name(METHODS[name], seed) for seed in study.settings.seeds]
     return round(math.fsum(result["seconds"] for name in names if (result := study.result(name))), 1)
+
+
+def _start(study: LossStudy, seeds: Sequence[int]) -> float | None:
+    """Mean over these seeds of the models that all methods start from; None without such training before."""
+    found = [study.macro_average(study.result(study.warm_name(seed))) for seed in seeds]
+    return _mean(found) if study.settings.warm_rounds else None
 
 
 def _finished(study: LossStudy, method: Method) -> dict[int, Document]:

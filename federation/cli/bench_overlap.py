@@ -25,7 +25,7 @@ DEFAULT_PARAMETERS: Final = 8_000_000
 @click.option("--sites", type=click.IntRange(1, 64), default=2, show_default=True, help="Each behind its own link.")
 @click.option("--fragments", type=click.IntRange(2, 64), default=4, show_default=True, help="P of the streaming run.")
 @click.option("--step-seconds", type=click.FloatRange(0.001), default=0.1, show_default=True, help="Of one inner step.")
-@click.option("--rounds", type=click.IntRange(2, 1000), default=8, show_default=True, help="Of the classic run.")
+@click.option("--rounds", type=click.IntRange(2, 1000), default=6, show_default=True, help="Of the classic run.")
 @click.option("--megabits", type=click.FloatRange(0.001), default=100.0, show_default=True, help="A second, each way.")
 @click.option("--round-trip", type=click.FloatRange(0.0), default=0.05, show_default=True, help="Seconds, of the link.")
 @click.option(

@@ -119,7 +119,7 @@ class WatchedClock(SystemClock):
 
 
 class WatchedSpool(JobSpool):
-    """What the training thread looks for, and reports, in files."""
+    """What the training thread looks for in files."""
 
     spans: Spans
 
@@ -137,11 +137,6 @@ class WatchedSpool(JobSpool):
         """How a round ended."""
         with self.spans.span("files"):
             return super().outcome(*arguments, **options)
-
-    def report(self, *arguments: Any, **options: Any) -> Any:
-        """Where the job is."""
-        with self.spans.span("files"):
-            return super().report(*arguments, **options)
 
 
 class WatchedExchange(Exchange):

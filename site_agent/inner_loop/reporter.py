@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a job tells its agent while it works: an overwritten report, and step metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from site_agent.inner_loop.patience import Patience
 from site_agent.inner_loop.progress import Progress
@@ -14,10 +14,21 @@ REPORT_SECONDS = 0.5
 
 
 class Reporter:
-    """Writes reports at every change of phase and now and then between, and one metrics line per inner step."""
+    """Writes reports at every change of phase and now and then between, and one metrics line per inner step.
 
-    def __init__(self, spool: JobSpool, metrics: MetricsLog, patience: Patience) -> None:
+    Args:
+        write: takes a report and need not have written it when it returns; by default the spool's.
+    """
+
+    def __init__(
+        self,
+        spool: JobSpool,
+        metrics: MetricsLog,
+        patience: Patience,
+        write: Callable[[JobReport], None] | None = None,
+    ) -> None:
         self._spool, self._metrics, self._patience = spool, metrics, patience
+        self._write = write or spool.report
         self._phase: JobPhase | None = None
         self._last = JobReport(fencing=spool.claim.fencing, state=JobState.STARTING)
         self._loss = 0.0
@@ -47,7 +58,7 @@ class Reporter:
             idle_since=self._patience.idle_since,
             updated_at=self._patience.now(),
         )
-        self._spool.report(self._last)
+        self._write(self._last)
 
     def step(self, progress: Progress, loss: float, tokens: int, seconds: float) -> None:
         """One inner step was taken."""

@@ -51,7 +51,7 @@ from site_agent.inner_loop.torch_state import (
     load_optimizer_state,
     optimizer_state,
 )
-from site_agent.inner_loop.writer import BackgroundWriter
+from site_agent.inner_loop.writer import BackgroundWriter, Latest
 from site_agent.jobs import (
     AllocationPaths,
     EndCode,
@@ -116,6 +116,7 @@ class Allocation:
         self._clock = clock or SystemClock()
         self._run = RealFileSystem(Path(order.run_dir))
         self._writer = BackgroundWriter()
+        self._reports = Latest[JobReport](lambda report: self.spool.report(report))
         self.spool = JobSpool(self._fs, self._run, claim)
         self.spool.report(JobReport(fencing=claim.fencing, state=JobState.STARTING, updated_at=self._clock.now()))
 
@@ -167,7 +168,7 @@ class Allocation:
             evaluations=EvaluationQueue(self.spool, evaluator, make_model),
             spool=self.spool,
             checkpoints=self.make_checkpoints(self._run),
-            reporter=Reporter(self.spool, metrics, patience),
+            reporter=Reporter(self.spool, metrics, patience, self._reports.put),
             patience=patience,
             writer=self._writer,
         )
@@ -183,6 +184,7 @@ class Allocation:
     def close(self, ended: JobEnded) -> None:
         """The last report and the last word, after what is still being written."""
         self._writer.close()
+        self._reports.close()
         self.spool.report(
             JobReport(
                 fencing=ended.fencing,

@@ -2,10 +2,12 @@
 """Where a job's slow writing is done: on a thread beside training, or at once."""
 
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
+T = TypeVar("T")
 Work = Callable[[], None]
 
 _log = logging.getLogger(__name__)
@@ -85,3 +87,41 @@ class BackgroundWriter:
         except Exception as error:
             _log.warning("while the job ended: %s", error)
         self._thread.shutdown()
+
+
+class Latest(Generic[T]):
+    """Writes the newest value on a thread of its own; older ones that nobody has begun to write are left out.
+
+    Even a small file that replaces another one takes milliseconds while a large one is being written.
+    """
+
+    def __init__(self, write: Callable[[T], None]) -> None:
+        self._write = write
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reports")
+        self._lock = threading.Lock()
+        self._values: list[T] = []
+        self._error: Exception | None = None
+
+    def put(self, value: T) -> None:
+        """Returns at once. Raises what writing an earlier value raised."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        with self._lock:
+            is_awaited, self._values = bool(self._values), [value]
+        if not is_awaited:
+            self._thread.submit(self._write_newest)
+
+    def close(self) -> None:
+        """Writes what is left, and ends the thread; an error is only logged."""
+        self._thread.shutdown()
+        if self._error is not None:
+            _log.warning("while the job ended: %s", self._error)
+
+    def _write_newest(self) -> None:
+        with self._lock:
+            (value,), self._values = self._values, []
+        try:
+            self._write(value)
+        except Exception as error:
+            self._error = error

@@ -66,6 +66,7 @@ def test_every_run_of_every_method_is_done(base: Path, document: dict[str, Any])
 def test_methods_differ_and_cost_what_they_should(document: dict[str, Any]) -> None:
     methods = document["methods"]
     assert methods["fp32"]["relative_difference"] == 0
+    assert 7.0 < methods["fp32"]["bits_per_byte"] < document["start_bits_per_byte"] < 8.1
     assert len({item["bits_per_byte"] for item in methods.values()}) == len(METHODS)
     up = {name: item["bytes_per_parameter_up"] for name, item in methods.items()}
     assert up["fp32"] == 4
@@ -79,6 +80,7 @@ def test_the_report_is_a_page_a_plot_and_a_document(base: Path, document: dict[s
     assert "federation bench loss --data texts --out out --workers 2 --settings study.toml" in text
     assert str(base) not in text
     assert "(loss.svg)" in text
+    assert f"start from have {document['start_bits_per_byte']:.4f} bits per byte" in text
     assert (report / "loss.svg").read_bytes().startswith(b"<?xml")
     assert json.loads((report / "loss.json").read_text()) == document
 

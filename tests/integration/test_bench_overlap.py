@@ -55,8 +55,10 @@ def test_nothing_crosses_the_link_faster_than_it_carries(found: dict[str, Any]) 
 
 
 def test_every_parameter_crosses_the_link_both_ways(found: dict[str, Any]) -> None:
-    assert found["bytes_per_parameter_up"] > 4
-    assert found["bytes_per_parameter_down"] > 4
+    # As fp32, give or take what is under way at either end of the few windows counted; messages are little beside it.
+    fragments = 4 * ROUNDS
+    for way in ("up", "down"):
+        assert 4 * (fragments - 2) / fragments < found[f"bytes_per_parameter_{way}"] < 8
 
 
 def test_every_training_checkpoint_is_written(found: dict[str, Any]) -> None:

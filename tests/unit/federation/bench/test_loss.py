@@ -183,6 +183,7 @@ def test_the_page_tells_command_result_and_tuning(tmp_path: Path) -> None:
     text = page(document, "federation bench loss --data texts", has_plot=True)
     assert "federation bench loss --data texts" in text
     assert "![" in text
+    assert "start from have" not in text
     assert "| DiLoCo int8 | 2.0000 | +0.00% | +0.00% | ≤ +0.50% | yes | 1.000 | 0.500 |" in text
     assert "lr 0.7, β 0: **2.8000**" in text
     assert all(len(line) <= 120 or line.startswith("|") for line in text.splitlines())

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from federation.errors import DiskFullError
-from site_agent.inner_loop.writer import BackgroundWriter, InlineWriter
+from site_agent.inner_loop.writer import BackgroundWriter, InlineWriter, Latest
 
 
 def full() -> None:
@@ -61,3 +61,41 @@ def test_closing_finishes_what_was_begun(caplog: pytest.LogCaptureFixture) -> No
 def test_inline_does_it_at_once() -> None:
     with pytest.raises(DiskFullError):
         InlineWriter().submit(full)
+
+
+def test_the_newest_value_is_written_and_older_ones_are_left_out() -> None:
+    begun, go_on, written = threading.Event(), threading.Event(), list[int]()
+
+    def write(value: int) -> None:
+        begun.set()
+        assert go_on.wait(30)
+        written.append(value)
+
+    latest = Latest(write)
+    latest.put(1)
+    assert begun.wait(30)
+    for value in (2, 3, 4):
+        latest.put(value)
+    assert written == []
+    go_on.set()
+    latest.close()
+    assert written == [1, 4]
+
+
+def test_what_a_value_raised_shows_at_a_later_one() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def write(value: int) -> None:
+        begun.set()
+        assert go_on.wait(30)
+        if value == 1:
+            raise DiskFullError("no room for 1")
+
+    latest = Latest(write)
+    latest.put(1)
+    assert begun.wait(30)
+    latest.put(2)
+    go_on.set()
+    latest.close()
+    with pytest.raises(DiskFullError, match="no room for 1"):
+        latest.put(3)
