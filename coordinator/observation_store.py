@@ -14,8 +14,8 @@ STATUS = "status"
 
 
 def save(fs: FileSystem, site: str, seen: SiteSeen) -> None:
-    """Writes a site's newest report."""
-    fs.write(f"{STATUS}/{site}.json", json.dumps(asdict(seen), separators=(",", ":")).encode())
+    """Writes a site's newest report; not durably, for the next one replaces it, and each site reports again."""
+    fs.place(f"{STATUS}/{site}.json", json.dumps(asdict(seen), separators=(",", ":")).encode())
 
 
 def forget(fs: FileSystem, site: str) -> None:

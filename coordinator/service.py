@@ -99,6 +99,7 @@ class Coordinator:
     _wanted: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _snapshots_wanted: dict[str, tuple[SnapshotWanted, ...]] = field(default_factory=dict)
     _turned_away: dict[str, frozenset[str]] = field(default_factory=dict)
+    _prunable: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.state = fold(self.ledger.leaves(0, self.ledger.size))
@@ -149,6 +150,7 @@ class Coordinator:
         busy = self._carry_out(now) or busy
         self._tick(now)
         busy = self._publish() or busy
+        self._prune()
         for mailbox in self._mailboxes.values():
             mailbox.acknowledge()
             mailbox.prune()
@@ -372,9 +374,15 @@ class Coordinator:
             if event is None:  # under way
                 continue
             self._decide(event, now)
-            self.aggregation.prune(self.state.runs[instruction.run])
+            self._prunable.add(instruction.run)
             busy = True
         return busy
+
+    def _prune(self) -> None:
+        """Old versions go once the sites can fetch the newest: to delete gigabytes takes its time."""
+        for run in sorted(self._prunable):
+            self.aggregation.prune(self.state.runs[run])
+        self._prunable.clear()
 
     def _execute(self, instruction: Instruction) -> Input | None:
         run, manifest = self.state.runs[instruction.run], self.manifest_of(instruction.run)

@@ -23,19 +23,18 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from federation.chunk_pool import in_order
-from federation.chunks import ChunkGrid, Float32Vector
+from federation.chunks import ChunkGrid
 from federation.codecs.api import Codec
 from federation.codecs.payload import chunk_span, payload_bytes
 from federation.codecs.registry import get_codec
 from federation.errors import FederationError, MalformedPayloadError, NonFiniteUpdateError
 from federation.ids import short
-from federation.kernels.api import STRIP_ELEMENTS, Lanes, decode_into, dot_add, fold_lanes, new_lanes
+from federation.kernels.api import Lanes, fold_lanes, measure, new_lanes
 from federation.leaves import Invitation, Outcome, Reason, VerdictV1
 from federation.manifest import Manifest
 from federation.merkle import BLOB_PIECE_BYTES, Frontier, leaf_hash
 from federation.messages import Update
 from federation.rounds import Federation, Round, RoundState, Run
-from federation.strips import bytes_of, strips_of
 
 ReadBytes: TypeAlias = Callable[[int, int], bytes]
 """(offset, length) -> bytes of the payload; fewer at its end."""
@@ -137,7 +136,7 @@ class _Examination:
         self.grid: Final = ChunkGrid(manifest.fragments[fragment].num_elements)
         self.end: Final = payload_bytes(self.codec, self.grid.num_elements)
         self._read_bytes: Final = read_bytes
-        self._free: list[tuple[Float32Vector, Lanes]] = []
+        self._free: list[Lanes] = []
 
     def chunk(self, index: int) -> tuple[list[bytes], float, Finding]:
         """Leaf hashes of the pieces that begin in this chunk; of its elements, the sum of squares and what is wrong.
@@ -166,16 +165,13 @@ class _Examination:
         raw = np.frombuffer(data, np.uint8)
         if raw.size != payload_bytes(self.codec, num_real):
             raise MalformedPayloadError("cut short")
-        decoded, lanes = self._free.pop() if self._free else (np.empty(STRIP_ELEMENTS, np.float32), new_lanes())
+        lanes = self._free.pop() if self._free else new_lanes()
         lanes.fill(0.0)
         try:
-            for strip in strips_of(0, num_real):
-                part = decoded[: strip.stop - strip.start]
-                decode_into(self.codec, raw[bytes_of(self.codec, strip)], part)
-                dot_add(part, part, lanes)
+            measure(self.codec, raw, num_real, lanes)
             return fold_lanes(lanes)
         finally:
-            self._free.append((decoded, lanes))
+            self._free.append(lanes)
 
 
 def _reference_error(codec: Codec, data: memoryview, num_real: int) -> tuple[Reason, FederationError]:

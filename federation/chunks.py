@@ -148,8 +148,10 @@ def chunk_hash(chunk: Float32Vector) -> bytes:
 
     Threads may hash the chunks of a fragment at the same time; the digest takes their hashes in ascending order.
     """
-    # By bits, not by value: -0.0 is not what zero padding is made of.
-    if not chunk.view(np.uint32).any():
+    # By bits, not by value: -0.0 is not what zero padding is made of. Looking at all of them takes long, and is rarely
+    # needed where the first one is looked at before.
+    bits = chunk.view(np.uint32)
+    if not bits[:1].any() and not bits.any():
         return _zero_leaf_hash()
     # merkle.leaf_hash over the padded bytes, without building them.
     state = hashlib.sha256(_LEAF_PREFIX)

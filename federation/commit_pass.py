@@ -4,6 +4,9 @@
 A chunk is worked through in strips that stay in a core's cache: every vector of the base is read once and every vector
 of the new version written once, whatever the number of sites. Threads may do different chunks at the same time. The
 order of all operations on an element, and of all sums, is the same for any number of threads.
+
+One compiled call does a chunk where there is one (`federation.kernels.api.commit`). What is written here strip by strip
+is its definition, runs where nothing is compiled, and says what is wrong where compiled code refuses.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +21,8 @@ from federation.codecs.api import ByteVector
 from federation.codecs.payload import chunk_span, payload_bytes
 from federation.codecs.registry import get_codec
 from federation.kernels import api as kernels
+from federation.kernels import strips
+from federation.kernels.api import CommitSums
 from federation.leaves import SealedUpdate
 from federation.manifest import Manifest
 from federation.state.api import StateChunk, StateReader, StateWriter
@@ -78,19 +83,12 @@ class ChunkResult:
 
 
 class _Scratch:
-    """One thread's memory: a few strips, and the lanes of the sums over one chunk."""
+    """What the work on one strip after the other needs."""
 
     def __init__(self, num_sites: int) -> None:
         num_held = num_sites if num_sites <= _MAX_HELD_PARTS else 1
-        self.parts = np.empty((num_held, kernels.STRIP_ELEMENTS), np.float32)
-        self.g, self.u, self.decoded = np.empty((3, kernels.STRIP_ELEMENTS), np.float32)
-        self.squares = [kernels.new_lanes() for _ in range(num_sites)]
-        self.dots = [kernels.new_lanes() for _ in range(num_sites)]
-        self.square = kernels.new_lanes()
-
-    def begin_chunk(self) -> None:
-        for lanes in (*self.squares, *self.dots, self.square):
-            lanes.fill(0.0)
+        self.parts = np.empty((num_held, strips.STRIP_ELEMENTS), np.float32)
+        self.g, self.u, self.decoded = np.empty((3, strips.STRIP_ELEMENTS), np.float32)
 
 
 @dataclass(kw_only=True)
@@ -109,11 +107,11 @@ class CommitPass:
     sealed: Sequence[SealedUpdate]
     digest_base: bool
     digest_state: bool
-    _free: list[_Scratch] = field(default_factory=list)
+    _free: list[CommitSums] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._up, self._down = get_codec(self.manifest.codecs.up), get_codec(self.manifest.codecs.down)
-        self._weights = [update.weight for update in self.sealed]
+        self._weights = np.array([update.weight for update in self.sealed], np.float32)
         self._mapped = [self.blobs.map(update.payload_digest) for update in self.sealed]
 
     @property
@@ -131,41 +129,63 @@ class CommitPass:
         num_real, payloads = self.grid.num_real(index), [self._payload(site, index) for site in range(len(self.sealed))]
         base, new = self.base.view_chunk(index), self.writer.reserve(index)
         blob = np.empty(payload_bytes(self._down, num_real), np.uint8)
-        with self._scratch() as scratch:
-            for strip in strips_of(0, num_real):
-                raws = [payload[bytes_of(self._up, strip)] for payload in payloads]
-                old, target = _part(base, strip), _part(new, strip)
-                self._step(scratch, raws, old, target, blob[bytes_of(self._down, strip)])
-            result = ChunkResult(
-                blob=blob,
-                squares=tuple(map(kernels.fold_lanes, scratch.squares)),
-                dots=tuple(map(kernels.fold_lanes, scratch.dots)),
-                square=kernels.fold_lanes(scratch.square),
-                new=tuple(map(chunk_hash, new if self.digest_state else new[:1])),
-                old=tuple(map(chunk_hash, base)) if self.digest_base else (),
-            )
+        with self._sums() as sums:
+            self._compute(payloads, base, new, blob, sums)
+            squares, dots, square = sums.folded()
+        result = ChunkResult(
+            blob=blob,
+            squares=squares,
+            dots=dots,
+            square=square,
+            new=tuple(map(chunk_hash, new if self.digest_state else new[:1])),
+            old=tuple(map(chunk_hash, base)) if self.digest_base else (),
+        )
         self.writer.filled(index)
         return result
 
-    def _step(self, s: _Scratch, raws: list[ByteVector], old: StateChunk, new: StateChunk, blob: ByteVector) -> None:
+    def _compute(
+        self, payloads: list[ByteVector], base: StateChunk, new: StateChunk, blob: ByteVector, sums: CommitSums
+    ) -> None:
+        """Everything of a chunk but its hashes."""
+        up, down, outer, weights = self._up, self._down, self.manifest.outer, self._weights
+        lr, mu, held = outer.lr, outer.momentum, _MAX_HELD_PARTS
+        if kernels.commit(up, down, payloads, weights, base, lr, mu, new, blob, sums, held):
+            return
+        sums.clear()
+        scratch = _Scratch(len(payloads))
+        for strip in strips_of(0, base.theta.size):
+            raws, old, target = [raw[bytes_of(up, strip)] for raw in payloads], _part(base, strip), _part(new, strip)
+            self._step(scratch, raws, old, target, blob[bytes_of(down, strip)], sums)
+        if kernels.can_commit(up, down):
+            raise AssertionError(f"{up.name}, {down.name}: the compiled commit refused what strips take")
+
+    def _step(
+        self,
+        s: _Scratch,
+        raws: list[ByteVector],
+        old: StateChunk,
+        new: StateChunk,
+        blob: ByteVector,
+        sums: CommitSums,
+    ) -> None:
         """One strip: aggregate, outer step, downlink, and what the downlink's bytes make of theta and r."""
         outer, size = self.manifest.outer, old.theta.size
         g, u, decoded = s.g[:size], s.u[:size], s.decoded[:size]
-        self._aggregate(s, raws, g)
+        self._aggregate(s, raws, g, sums)
         kernels.outer_step_into(old.momentum, old.residual, g, outer.lr, outer.momentum, new.momentum, u)
         kernels.encode_into(self._down, u, blob)
         kernels.decode_into(self._down, blob, decoded)
         _apply(old.theta, u, decoded, new)
 
-    def _aggregate(self, s: _Scratch, raws: list[ByteVector], g: Float32Vector) -> None:
+    def _aggregate(self, s: _Scratch, raws: list[ByteVector], g: Float32Vector, sums: CommitSums) -> None:
         """The weighted sum, and the sums for norms and cosines."""
-        weighted_sum(zip(self._weights, self._parts(s, raws, g.size), strict=True), g.size, g)
+        weighted_sum(zip(self._weights.tolist(), self._parts(s, raws, g.size), strict=True), g.size, g)
         held = len(raws) <= _MAX_HELD_PARTS
         parts: Iterable[Float32Vector] = s.parts[:, : g.size] if held else self._parts(s, raws, g.size)
-        for part, squares, dots in zip(parts, s.squares, s.dots, strict=True):
+        for part, squares, dots in zip(parts, sums.squares_KL, sums.dots_KL, strict=True):
             kernels.dot_add(part, part, squares)
             kernels.dot_add(part, g, dots)
-        kernels.dot_add(g, g, s.square)
+        kernels.dot_add(g, g, sums.square)
 
     def _parts(self, s: _Scratch, raws: list[ByteVector], size: int) -> Iterator[Float32Vector]:
         """Every site's decoded strip, ascending; where they are not all held, one overwrites the other."""
@@ -182,12 +202,12 @@ class CommitPass:
         return np.frombuffer(self.blobs.read_range(self.sealed[site].payload_digest, offset, length), np.uint8)
 
     @contextmanager
-    def _scratch(self) -> Iterator[_Scratch]:
+    def _sums(self) -> Iterator[CommitSums]:
         try:
             found = self._free.pop()
+            found.clear()
         except IndexError:
-            found = _Scratch(len(self.sealed))
-        found.begin_chunk()
+            found = CommitSums(len(self.sealed))
         yield found
         self._free.append(found)
 

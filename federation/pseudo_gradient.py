@@ -67,8 +67,13 @@ def add_to_lanes(x: Float32Vector, y: Float32Vector, lanes: Lanes) -> None:
 
 def fold_lanes(lanes: Lanes) -> float:
     """The sum of the lanes, folded by halves; they are left as they are."""
-    folded = lanes
-    while folded.size > 1:
-        half = folded.size // 2
-        folded = np.add(folded[:half], folded[half:])
-    return float(folded[0])
+    return fold_rows(lanes[np.newaxis])[0]
+
+
+def fold_rows(lanes_KL: Lanes) -> tuple[float, ...]:
+    """Of f64[k, 1024]: `fold_lanes` of every row."""
+    folded, width = lanes_KL, lanes_KL.shape[1]
+    while width > 1:
+        width //= 2
+        folded = np.add(folded[:, :width], folded[:, width:])
+    return tuple(folded[:, 0].tolist())

@@ -16,10 +16,10 @@ from federation.ids import short
 from federation.kernels import api as kernels
 from federation.manifest import Manifest
 from federation.merkle import root_of
-from federation.strips import bytes_of, longest_strip, strips_of
+from federation.strips import bytes_of
 
-AfterStrip: TypeAlias = Callable[[slice, Float32Vector], None]
-"""Called on the thread that has just finished these elements, with their values."""
+ApplyChunk: TypeAlias = Callable[[slice, ByteVector], None]
+"""Takes a chunk's elements of the old theta and the bytes of its update to the new theta, on some thread."""
 
 
 def apply_commit(
@@ -50,9 +50,12 @@ def apply_blob_into(
     *,
     num_threads: int,
     with_digest: bool = True,
-    then: AfterStrip | None = None,
+    apply: ApplyChunk | None = None,
 ) -> str:
-    """out <- theta - decode(blob), f32[num_elements], strip by strip; `out` may be `theta` itself.
+    """out <- theta - decode(blob), f32[num_elements], chunk by chunk; `out` may be `theta` itself.
+
+    Args:
+        apply: what does this and more for a chunk.
 
     Returns:
         The digest of the new fragment, "" without `with_digest`.
@@ -63,15 +66,12 @@ def apply_blob_into(
     raw, grid = _whole_blob(codec, theta.size, blob), ChunkGrid(theta.size)
 
     def work(index: int) -> bytes:
-        start, stop = grid.bounds(index)
-        scratch = np.empty(longest_strip(start, stop), np.float32)
-        for strip in strips_of(start, stop):
-            decoded = scratch[: strip.stop - strip.start]
-            kernels.decode_into(codec, raw[bytes_of(codec, strip)], decoded)
-            kernels.subtract(theta[strip], decoded, out[strip])
-            if then is not None:
-                then(strip, out[strip])
-        return chunk_hash(out[start:stop]) if with_digest else b""
+        where = slice(*grid.bounds(index))
+        if apply is None:
+            kernels.apply_to(codec, raw[bytes_of(codec, where)], theta[where], out[where])
+        else:
+            apply(where, raw[bytes_of(codec, where)])
+        return chunk_hash(out[where]) if with_digest else b""
 
     hashes = list(in_order(work, grid.num_chunks, min(num_threads, grid.num_chunks)))
     return root_of(hashes).hex() if with_digest else ""

@@ -3,13 +3,11 @@
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
-
 from federation.chunk_pool import in_order
-from federation.chunks import ChunkGrid, Float32Vector
+from federation.chunks import ChunkGrid
 from federation.codecs.api import Codec
 from federation.codecs.payload import payload_bytes
-from federation.kernels import api as kernels
+from federation.kernels import strips as kernels
 
 
 def strips_of(start: int, stop: int) -> Iterator[slice]:
@@ -29,15 +27,8 @@ def bytes_of(codec: Codec, strip: slice) -> slice:
     return slice(first, first + payload_bytes(codec, strip.stop - strip.start))
 
 
-def on_strips(num_elements: int, num_threads: int, work: Callable[[slice, Float32Vector], None]) -> None:
-    """work(strip, scratch f32[strip]) for every strip of a fragment, its chunks on threads."""
+def on_chunks(num_elements: int, num_threads: int, work: Callable[[slice], None]) -> None:
+    """work(elements) for every chunk of a fragment, on threads."""
     grid = ChunkGrid(num_elements)
-
-    def chunk(index: int) -> None:
-        start, stop = grid.bounds(index)
-        scratch = np.empty(longest_strip(start, stop), np.float32)
-        for strip in strips_of(start, stop):
-            work(strip, scratch[: strip.stop - strip.start])
-
-    for _ in in_order(chunk, grid.num_chunks, min(num_threads, grid.num_chunks)):
+    for _ in in_order(lambda i: work(slice(*grid.bounds(i))), grid.num_chunks, min(num_threads, grid.num_chunks)):
         pass

@@ -188,7 +188,7 @@ class WorkOrder:
         max_idle_seconds: a job without an order for so long exits, resumable.
         seconds_limit: wall time of the allocation, 0 for none.
         checkpoint_every_seconds: inside a window; one is written at each boundary anyway.
-        poll_seconds: between two looks into the spool while waiting.
+        first_poll_seconds, poll_seconds: between two looks into the spool while waiting: at first, and at most.
     """
 
     run: str
@@ -208,6 +208,7 @@ class WorkOrder:
     max_idle_seconds: float = 600.0
     seconds_limit: int = 0
     checkpoint_every_seconds: float = 900.0
+    first_poll_seconds: float = 0.005
     poll_seconds: float = 0.1
 
 

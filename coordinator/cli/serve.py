@@ -10,6 +10,7 @@ from typing import Protocol
 
 import click
 
+from coordinator import malloc
 from coordinator.home import check_coordinator_directory
 from coordinator.network_config import load_coordinator_config
 from coordinator.service import Coordinator
@@ -62,6 +63,7 @@ def serve(directory: Path, listen: str | None, poll_seconds: float, take_over: b
     check_coordinator_directory(RealFileSystem(directory))
     configure("DEBUG" if verbose else "INFO")
     open_security_log(directory / "security.log")
+    malloc.limit_arenas()
     stop = StopOnSignals()
     with DirectoryLock(RealFileSystem(directory), this_process(), force=take_over) as lock:
         coordinator = open_coordinator(directory, time.time())

@@ -136,7 +136,7 @@ class PeerMailbox:
         """Pieces of a blob that are not here, durable or not, the first ranges of them; () if it is complete."""
         return self._in.pieces_absent(digest, num_bytes)[:MAX_RANGES_IN_REPLY]
 
-    def put_piece(self, digest: str, num_bytes: int, piece: int, data: bytes) -> bool:
+    def put_piece(self, digest: str, num_bytes: int, piece: int, data: bytes | memoryview) -> bool:
         """See `InEnd.put_piece`."""
         return self._in.put_piece(digest, num_bytes, piece, data)
 

@@ -16,6 +16,7 @@ from coordinator.rpc.membership import Membership
 from coordinator.rpc.workers import Workers
 from federation.errors import ProtocolError
 from federation.mailbox.ends import Ranges
+from federation.rpc.pieces import BroughtPiece, blob_piece
 from federation.trace import mark
 from federation.v1 import courier_pb2 as pb
 from federation.v1 import courier_pb2_grpc as pb_grpc
@@ -102,16 +103,16 @@ class CourierService(pb_grpc.CourierServicer):
         """Which pieces of a blob are missing here."""
         return await self._stat(caller, desk.checked_digest(request.digest), request.num_bytes)
 
-    async def PutBlob(self, requests: AsyncIterator[pb.PutBlobRequest], caller: Caller) -> pb.StatBlobReply:
+    async def PutBlob(self, requests: AsyncIterator[BroughtPiece], caller: Caller) -> pb.StatBlobReply:
         """Takes pieces of one blob in, in any order."""
         mailbox, blob = self._mailbox(caller), None
-        async for request in requests:
+        async for request, data in requests:
             found = (desk.checked_digest(request.digest), request.num_bytes)
             if blob not in (None, found):
                 raise ProtocolError("PutBlob: expected pieces of one blob, found those of another one")
             blob = found
             mark("piece", site=caller.identity.id, digest=found[0], piece=request.piece)
-            if await self._run(caller, mailbox.put_piece, *found, request.piece, request.data):
+            if await self._run(caller, mailbox.put_piece, *found, request.piece, data):
                 self._arrived()
         if blob is None:  # nothing was sent, or the line was cut before it came
             return pb.StatBlobReply()
@@ -119,12 +120,12 @@ class CourierService(pb_grpc.CourierServicer):
         absent = await self._run(caller, mailbox.pieces_absent, *blob)
         return pb.StatBlobReply(complete=not absent, pieces_missing=_ranges(absent))
 
-    async def GetBlob(self, request: pb.GetBlobRequest, caller: Caller) -> AsyncIterator[pb.BlobPiece]:
+    async def GetBlob(self, request: pb.GetBlobRequest, caller: Caller) -> AsyncIterator[bytes]:
         """Sends pieces of one offered blob."""
         digest, mailbox = desk.checked_digest(request.digest), self._mailbox(caller)
         for piece in desk.checked_pieces(request.first_piece, request.num_pieces):
             data = await self._run(caller, mailbox.read_piece, digest, piece)
-            yield pb.BlobPiece(piece=piece, data=data)
+            yield blob_piece(piece, data)
 
     def _mailbox(self, caller: Caller) -> PeerMailbox:
         return self._courier.mailbox(caller.identity.id)

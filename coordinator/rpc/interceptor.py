@@ -19,6 +19,7 @@ from coordinator.rpc.rates import Complaints
 from federation.certificates import Identity
 from federation.errors import DeadlineExceededError, FederationError, OverloadedError, ProtocolError
 from federation.rpc.errors import details, status_code, trailing_metadata
+from federation.rpc.pieces import in_own_form
 
 LOG = logging.getLogger("coordinator.rpc")
 
@@ -133,7 +134,8 @@ class Guard(grpc.aio.ServerInterceptor):
         self._num_held = 0
 
     async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        handler, method = await continuation(handler_call_details), handler_call_details.method
+        method = handler_call_details.method
+        handler = in_own_form(method, await continuation(handler_call_details))
 
         async def behaviour(_: object, context: Context) -> None:
             try:

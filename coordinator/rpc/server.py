@@ -37,7 +37,7 @@ from federation.errors import ConfigError
 from federation.log import SECURITY_LOGGER
 from federation.mailbox.ends import MailboxLimits, Vouch
 from federation.rpc import loop
-from federation.rpc.channel import MAX_MESSAGE_BYTES
+from federation.rpc.channel import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES
 from federation.v1 import courier_pb2, courier_pb2_grpc
 
 LOG = logging.getLogger("coordinator.rpc")
@@ -186,6 +186,7 @@ class NetworkServer:
             # than the network, up to whole payloads of all sites at once.
             ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
             ("grpc.http2.bdp_probe", 0),
+            ("grpc.http2.max_frame_size", MAX_FRAME_BYTES),
             ("grpc.max_connection_idle_ms", 600_000),
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),

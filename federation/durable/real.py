@@ -31,6 +31,9 @@ _MISSING = (errno.ENOENT, errno.ENOTDIR)
 _NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP)
 # Nothing can be waiting to be written there: a read-only mount, or a directory that this file system cannot fsync.
 _NOTHING_TO_SYNC = (errno.EROFS, errno.EINVAL, errno.EOPNOTSUPP)
+_PART_BYTES: Final = 8 * 1024 * 1024
+"""Of a long file: while the next part is copied into the page cache, this one is on its way to the disk."""
+
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _SYNC_FILE_RANGE = getattr(ctypes.CDLL(None), "sync_file_range", None)
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -264,6 +267,7 @@ class _PosixFile(OpenFile):
     def __init__(self, descriptor: int, path: str) -> None:
         self._descriptor = descriptor
         self._path = path
+        self._waiting_bytes = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(data)
@@ -273,7 +277,9 @@ class _PosixFile(OpenFile):
         try:
             with _translated(self._path, num_bytes=len(view)):
                 while done < len(view):
-                    done += os.write(self._descriptor, view[done:])
+                    written = os.write(self._descriptor, view[done : done + _PART_BYTES])
+                    done += written
+                    self._count(written)
         except StorageError:
             if done:
                 os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - done)
@@ -281,11 +287,19 @@ class _PosixFile(OpenFile):
 
     def sync(self) -> None:
         _fsync(self._descriptor, self._path)
+        self._waiting_bytes = 0
 
     def close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def _count(self, written: int) -> None:
+        self._waiting_bytes += written
+        if self._waiting_bytes >= _PART_BYTES:
+            end = os.fstat(self._descriptor).st_size
+            _begin_writeback(self._descriptor, end - self._waiting_bytes, self._waiting_bytes)
+            self._waiting_bytes = 0
 
 
 class _PosixRandomFile(OpenRandomFile):

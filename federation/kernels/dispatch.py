@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Final, Protocol, cast
 
 from federation.chunks import Float32Vector
@@ -58,6 +58,21 @@ def codec_kernels(name: str) -> CodecKernels | None:
         return None
     module, attribute = _KERNELS[name]
     return cast(CodecKernels, getattr(import_module(f"federation.kernels.{module}"), attribute))
+
+
+@cache
+def span_kernels() -> ModuleType | None:
+    """`federation.kernels.spans`; None where nothing is compiled."""
+    return import_module("federation.kernels.spans") if compiler() else None
+
+
+@cache
+def codec_numbers(name: str) -> tuple[int, int, int, int] | None:
+    """A codec as `federation.kernels.spans` takes it; None where numpy does its work."""
+    kernels, spans = codec_kernels(name), span_kernels()
+    if kernels is None or spans is None:
+        return None
+    return cast(tuple[int, int, int, int], spans.numbers_of(kernels))
 
 
 @cache

@@ -321,7 +321,7 @@ class InEnd:
         with self._arriving.leased(digest, num_bytes) as partial:
             return tuple(partial.absent()) if partial is not None else ()
 
-    def put_piece(self, digest: str, num_bytes: int, piece: int, data: bytes) -> bool:
+    def put_piece(self, digest: str, num_bytes: int, piece: int, data: bytes | memoryview) -> bool:
         """Stores one piece; returns whether the blob is complete in in/blobs now, durably. Pieces come in any order.
 
         Raises:

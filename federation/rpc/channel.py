@@ -20,6 +20,9 @@ PROTOCOL_VERSIONS: Final = (1,)
 MAX_MESSAGE_BYTES: Final = 9 * 1024 * 1024
 """Of one gRPC message: the largest envelope, and room around it."""
 
+MAX_FRAME_BYTES: Final = 256 * 1024
+"""Of one HTTP/2 frame: fewer of them cost less, and a message beside a blob waits for no more than one."""
+
 KEEPALIVE_SECONDS: Final = 60
 """Between two pings on an idle connection: often enough for proxies, rarely enough for the server's own limit."""
 
@@ -68,6 +71,7 @@ def _options(settings: ChannelSettings) -> list[tuple[str, str | int]]:
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.http2.max_frame_size", MAX_FRAME_BYTES),
         ("grpc.use_local_subchannel_pool", 1),  # a new channel tries at once, whatever an older one met
         ("grpc.enable_retries", 0),
     ]

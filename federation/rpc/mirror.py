@@ -31,10 +31,10 @@ from federation.errors import (
 from federation.mailbox.ends import InEnd, Offered, OutEnd
 from federation.rpc.channel import PROTOCOL_VERSIONS
 from federation.rpc.pacing import UploadPace
+from federation.rpc.pieces import courier_stub
 from federation.rpc.status import Greeting
 from federation.rpc.transfers import NUM_STREAMS, Transfers, answered, gathered
 from federation.v1 import courier_pb2 as pb
-from federation.v1.courier_pb2_grpc import CourierStub
 
 PUSH_BYTES: Final = 4 * 1024 * 1024
 """Of messages in one call, at least one message."""
@@ -94,7 +94,7 @@ class Mirror:
             upload_pace: how fast blobs may go up; as fast as they go without it.
             on_arrival: called when a message, an acknowledgement or a whole blob has arrived.
         """
-        self._stub = CourierStub(channel)  # type: ignore[no-untyped-call]
+        self._stub = courier_stub(channel)
         self._out, self._in, self._executor = out_end, in_end, executor
         self._consortium, self._software, self._pace = consortium, software, pace
         self._on_arrival = on_arrival

@@ -27,6 +27,7 @@ from federation.mailbox.ends import InEnd, OutEnd
 from federation.merkle import BLOB_PIECE_BYTES
 from federation.rpc.errors import error_from
 from federation.rpc.pacing import UploadPace
+from federation.rpc.pieces import put_request
 from federation.v1 import courier_pb2 as pb
 from federation.v1.courier_pb2_grpc import CourierStub
 
@@ -222,7 +223,7 @@ class Transfers:
             backlog.again(span)
         await asyncio.sleep(min(getattr(error, "retry_after_seconds", 0.0), 60.0))
 
-    async def _pieces(self, load: list[Span]) -> AsyncIterator[pb.PutBlobRequest]:
+    async def _pieces(self, load: list[Span]) -> AsyncIterator[bytes]:
         """Pieces of one blob for one call: the one in `load`, and those that are added to it on the way."""
         digest, num_bytes = load[0].digest, load[0].num_bytes
         raw, end = bytes.fromhex(digest), time.monotonic() + UPLOAD_SECONDS
@@ -232,8 +233,9 @@ class Transfers:
             except FederationError:
                 return  # withdrawn: the peer keeps what it has, and asks no more once it hears of that
             self.bytes_up += len(data)
-            yield pb.PutBlobRequest(digest=raw, num_bytes=num_bytes, piece=load[-1].first, data=data)
+            message = [put_request(raw, num_bytes, load[-1].first, data)]
             del data
+            yield message.pop()  # no reference stays here while it is sent
             following = await self._following(digest, len(load), end)
             if following is None:
                 return
@@ -253,13 +255,13 @@ class Transfers:
         span, complete = left[0], False
         wanted = span.last - span.first + 1
         request = pb.GetBlobRequest(digest=bytes.fromhex(span.digest), first_piece=span.first, num_pieces=wanted)
-        async for piece in answered_stream(self._stub.GetBlob(request, timeout=MAX_CALL_SECONDS)):
-            if piece.piece != left[0].first or left[0].first > span.last:
-                raise ProtocolError(f"blob: expected piece {left[0].first} up to {span.last}, found {piece.piece}")
-            put = self._files(self._in.put_piece, span.digest, span.num_bytes, piece.piece, piece.data)
+        async for head, data in answered_stream(self._stub.GetBlob(request, timeout=MAX_CALL_SECONDS)):
+            if head.piece != left[0].first or left[0].first > span.last:
+                raise ProtocolError(f"blob: expected piece {left[0].first} up to {span.last}, found {head.piece}")
+            put = self._files(self._in.put_piece, span.digest, span.num_bytes, head.piece, data)
             complete = await put or complete
-            self.bytes_down += len(piece.data)
-            left[0] = replace(span, first=piece.piece + 1)
+            self.bytes_down += len(data)
+            left[0] = replace(span, first=head.piece + 1)
         if left[0].first <= span.last:
             raise ProtocolError(f"blob: expected {wanted} pieces, found {left[0].first - span.first}")
         if complete:

@@ -17,6 +17,7 @@ from federation.manifest import Manifest
 from federation.merkle import BLOB_PIECE_BYTES, PieceHasher
 from federation.trace import Trace
 from site_agent.bench.spec import BenchSpec, Gate
+from site_agent.inner_loop.patience import Pauses
 from site_agent.jobs import (
     AllocationPaths,
     Claim,
@@ -48,10 +49,11 @@ def replay(directory: Path, order: WorkOrder, spec: BenchSpec, events: Trace) ->
     write_record(fs, PATHS.report, JobReport(fencing=order.fencing, state=JobState.READY, phase=JobPhase.IDLE))
     manifest = wire.manifest_from_bytes(Path(order.manifest_path).read_bytes())
     job = Replay(fs, order, spec, events, manifest)
+    pauses = Pauses(order.first_poll_seconds, order.poll_seconds)
     while read_record(fs, PATHS.stop, StopOrder) is None:
-        job.answer_rounds()
-        job.note_outcomes()
-        time.sleep(order.poll_seconds)
+        if job.answer_rounds() or job.note_outcomes():
+            pauses.reset()
+        time.sleep(pauses.take())
     ended = JobEnded(code=EndCode.STOPPED, reason="stop", sentence="told to stop", fencing=order.fencing)
     write_record(fs, PATHS.ended, ended)
 
@@ -68,16 +70,19 @@ class Replay:
         self._manifest, self._codec = manifest, get_codec(manifest.codecs.up)
         self._waiting: set[int] = set()
 
-    def answer_rounds(self) -> None:
-        """Hands in an update for every round order that has none."""
-        done = set(numbered(self._fs, PATHS.updates))
+    def answer_rounds(self) -> bool:
+        """Hands in an update for every round order that has none; returns whether there was one."""
+        is_asked, done = False, set(numbered(self._fs, PATHS.updates))
         for number in numbered(self._fs, PATHS.rounds):
             wanted = None if number in done else read_record(self._fs, PATHS.round_order(number), RoundOrder)
             if wanted is not None:
                 self._answer(wanted)
+                is_asked = True
+        return is_asked
 
-    def note_outcomes(self) -> None:
-        """Marks rounds that have ended since the last look."""
+    def note_outcomes(self) -> bool:
+        """Marks rounds that have ended since the last look; returns whether there was one."""
+        num_waiting = len(self._waiting)
         for number in sorted(self._waiting & set(numbered(self._run, RunPaths().outcomes))):
             outcome = read_record(self._run, RunPaths().outcome(number), OutcomeFile)
             if outcome is not None:
@@ -85,6 +90,7 @@ class Replay:
                 facts: dict[str, str | int | float] = {"round": number, "kind": outcome.kind.value}
                 self._events.mark("outcome-seen", facts)
                 self._events.mark("applied", {**facts, "fragment": outcome.fragment, "theta": outcome.theta_digest})
+        return len(self._waiting) < num_waiting
 
     def _answer(self, wanted: RoundOrder) -> None:
         number, size = wanted.round, self._payload_size(wanted.fragment)

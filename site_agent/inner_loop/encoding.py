@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From theta and local parameters to a payload in one pass: strips on threads, no full-size temporaries."""
+"""From theta and local parameters to a payload in one pass: chunks on threads, no full-size temporaries."""
 
-from typing import NamedTuple
-
-import numpy as np
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 from federation.chunk_pool import in_order
 from federation.chunks import ChunkGrid, Float32Vector
 from federation.codecs.api import ByteVector, Codec
-from federation.codecs.payload import chunk_span, payload_bytes
+from federation.codecs.payload import chunk_span
 from federation.kernels import api as kernels
-from federation.merkle import PieceHasher
-from federation.strips import bytes_of, longest_strip, strips_of
-from site_agent.inner_loop.parameters import LocalFragment
+from federation.piece_hashes import PieceHashes
+from federation.strips import bytes_of
+from site_agent.inner_loop.parameters import LocalFragment, Run
+
+Sink: TypeAlias = Callable[[memoryview], None]
+"""Takes a payload's bytes, part by part, in order."""
 
 
 class Feedback(NamedTuple):
@@ -30,45 +32,43 @@ class Feedback(NamedTuple):
 
 
 def encode_fragment(
-    codec: Codec, theta: Float32Vector, local: LocalFragment, feedback: Feedback | None, num_threads: int
-) -> tuple[ByteVector, str]:
-    """Payload and digest of theta - local, f32[num_elements]; the same bytes for any number of threads.
+    codec: Codec,
+    theta: Float32Vector,
+    local: LocalFragment,
+    payload: ByteVector,
+    *,
+    feedback: Feedback | None,
+    num_threads: int,
+    sink: Sink,
+) -> str:
+    """Fills a payload with theta - local, f32[num_elements]; the same bytes for any number of threads.
+
+    Args:
+        sink: gets each part as soon as it and those before it are done, while others are still being encoded.
+
+    Returns:
+        The payload's digest.
 
     Raises:
         NonFiniteUpdateError: a value is NaN or infinite, or the codec cannot hold it.
     """
-    payload = np.empty(payload_bytes(codec, theta.size), np.uint8)
-    grid, hasher = ChunkGrid(theta.size), PieceHasher()
+    grid, hashes = ChunkGrid(theta.size), PieceHashes(payload.data)
 
-    def work(index: int) -> ByteVector:
-        start, stop = grid.bounds(index)
-        scratch = np.empty((3, longest_strip(start, stop)), np.float32)
-        for strip in strips_of(start, stop):
-            _encode_strip(codec, theta, local, feedback, strip, payload[bytes_of(codec, strip)], scratch)
+    def work(index: int) -> memoryview:
+        for run in local.runs(slice(*grid.bounds(index)), codec.block_elements):
+            _encode_run(codec, theta[run.where], run, feedback, payload[bytes_of(codec, run.where)])
         offset, length = chunk_span(codec, grid, index)
-        return payload[offset : offset + length]
+        hashes.filled(offset, offset + length)
+        return payload[offset : offset + length].data
 
     for part in in_order(work, grid.num_chunks, min(num_threads, grid.num_chunks)):
-        hasher.update(part.data)
-    return payload, hasher.hexdigest()
+        sink(part)
+    return hashes.hexdigest()
 
 
-def _encode_strip(
-    codec: Codec,
-    theta: Float32Vector,
-    local: LocalFragment,
-    feedback: Feedback | None,
-    strip: slice,
-    out: ByteVector,
-    scratch: Float32Vector,
-) -> None:
-    gathered, x, decoded = scratch[:, : strip.stop - strip.start]
-    values = local.strip(strip, gathered)
+def _encode_run(codec: Codec, theta: Float32Vector, run: Run, feedback: Feedback | None, out: ByteVector) -> None:
     if feedback is None:
-        kernels.difference(theta[strip], values, x)
-        kernels.encode_into(codec, x, out)
+        kernels.encode_difference(codec, theta, run.values, out)
         return
-    kernels.difference_with_feedback(theta[strip], values, feedback.adopted[strip], feedback.beta, x)
-    kernels.encode_into(codec, x, out)
-    kernels.decode_into(codec, out, decoded)
-    kernels.subtract(x, decoded, feedback.candidate[strip])
+    e, candidate = feedback.adopted[run.where], feedback.candidate[run.where]
+    kernels.encode_difference_with_feedback(codec, theta, run.values, e, feedback.beta, out, candidate)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The arithmetic at boundaries and merges, on the vectors that a job holds. No files, no waiting (DESIGN section 3).
 
-All operations are explicit fp32 on strips of a fragment, so the bits depend neither on threads nor on the device.
+All operations are explicit fp32, element by element or in a codec's blocks, so the bits depend neither on threads nor
+on the device.
 """
 
 import logging
@@ -14,12 +15,13 @@ import torch
 
 from federation.chunks import Float32Vector
 from federation.codecs.api import ByteVector
+from federation.codecs.payload import payload_bytes
 from federation.codecs.registry import get_codec
 from federation.errors import DigestMismatchError, NonFiniteUpdateError
 from federation.kernels import api as kernels
 from federation.manifest import Manifest
-from federation.strips import on_strips
-from site_agent.inner_loop.encoding import Feedback, encode_fragment
+from federation.strips import bytes_of, on_chunks
+from site_agent.inner_loop.encoding import Feedback, Sink, encode_fragment
 from site_agent.inner_loop.global_model import GlobalModel
 from site_agent.inner_loop.parameters import LocalFragment, LocalParameters
 from site_agent.inner_loop.progress import InFlight
@@ -47,9 +49,12 @@ class Exchange:
         self.candidates: dict[int, Float32Vector] = {}
         self.payloads: dict[int, ByteVector] = {}
         self._manifest = manifest
-        self._codec = get_codec(manifest.codecs.up)
+        self._codec, self._down = get_codec(manifest.codecs.up), get_codec(manifest.codecs.down)
         self._local = local
         self._snapshot: list[Float32Vector] = []
+        # Rounds whose payloads lie in memory that a training checkpoint gave; payloads that only a writer may read.
+        self._restored: set[int] = set()
+        self._left: list[ByteVector] = []
         self._forget_feedback()
 
     def begin(self) -> None:
@@ -57,23 +62,30 @@ class Exchange:
         for theta, local in zip(self.model.theta, self._local.fragments(), strict=True):
             self._set_local(local, theta)
 
-    def encode(self, round_number: int, fragment: int) -> tuple[ByteVector, str]:
+    def encode(self, round_number: int, fragment: int, sink: Sink = lambda part: None) -> tuple[ByteVector, str]:
         """The payload of theta - local, with error feedback where the run uses it, and its digest.
 
         A pure function of what a training checkpoint holds.
+
+        Args:
+            sink: gets the payload as it grows.
 
         Raises:
             NonFiniteUpdateError: a local parameter is NaN or infinite, or the codec cannot hold a value.
         """
         theta, local = self.model.theta[fragment], self._local.fragment(fragment)
-        feedback = self._feedback_for(fragment)
+        feedback, num_threads = self._feedback_for(fragment), self.model.num_threads
+        payload = self.model.spares.take_payload(payload_bytes(self._codec, theta.size))
         try:
-            payload, digest = encode_fragment(self._codec, theta, local, feedback, self.model.num_threads)
+            digest = encode_fragment(
+                self._codec, theta, local, payload, feedback=feedback, num_threads=num_threads, sink=sink
+            )
         except NonFiniteUpdateError as error:
             raise self._not_finite(round_number, fragment) or error from None
         if feedback is not None:
             self.candidates[round_number] = feedback.candidate
         self.payloads[round_number] = payload
+        self._restored.discard(round_number)
         return payload, digest
 
     def _feedback_for(self, fragment: int) -> Feedback | None:
@@ -111,23 +123,32 @@ class Exchange:
             return
         link = link_of(outcome)
         if not link.snapshot_path and not self.model.is_check_due(fragment):
-            self.model.advance_unchecked(fragment, link, partial(self._merge_strip, local))
+            self.model.advance_unchecked(fragment, link, partial(self._apply_and_merge, local))
         else:
             self._advance(fragment, link, chain)
-            self._merge_all(local, self.model.theta[fragment])
+            theta = self.model.theta[fragment]
+            on_chunks(theta.size, self.model.num_threads, partial(self._merge_chunk, local, theta))
         local.finish()
 
-    def _merge_strip(self, local: LocalFragment, strip: slice, theta: Float32Vector) -> None:
-        values = local.strip(strip)
-        kernels.merge_into(theta, values, self._manifest.alpha, values)
-        local.store(strip, values)
+    def _apply_and_merge(
+        self, local: LocalFragment, chunk: slice, raw: ByteVector, theta: Float32Vector, new: Float32Vector
+    ) -> None:
+        """theta <- theta - decode(raw) and local <- theta + alpha (local - theta) for the elements of a chunk."""
+        codec, alpha = self._down, self._manifest.alpha
+        for where, values, is_in_place in local.runs(chunk, codec.block_elements):
+            part = raw[bytes_of(codec, slice(where.start - chunk.start, where.stop - chunk.start))]
+            kernels.apply_and_merge(codec, part, theta[where], values, alpha, new[where], values)
+            if not is_in_place:
+                local.store(where, values)
 
-    def _merge_all(self, local: LocalFragment, theta: Float32Vector) -> None:
-        work = lambda strip, _: self._merge_strip(local, strip, theta[strip])  # noqa: E731
-        on_strips(theta.size, self.model.num_threads, work)
+    def _merge_chunk(self, local: LocalFragment, theta: Float32Vector, chunk: slice) -> None:
+        for where, values, is_in_place in local.runs(chunk):
+            kernels.merge_into(theta[where], values, self._manifest.alpha, values)
+            if not is_in_place:
+                local.store(where, values)
 
     def _set_local(self, local: LocalFragment, theta: Float32Vector) -> None:
-        on_strips(theta.size, self.model.num_threads, lambda strip, _: local.store(strip, theta[strip]))
+        on_chunks(theta.size, self.model.num_threads, lambda chunk: local.store(chunk, theta[chunk]))
         local.finish()
 
     def _advance(self, fragment: int, link: ChainLink, chain: Callable[[], Sequence[ChainLink]]) -> None:
@@ -142,8 +163,9 @@ class Exchange:
 
     def adopt(self, entry: InFlight, outcome: OutcomeFile) -> None:
         """Takes over the feedback of a round if its commit lists the payload it belongs to; else it is dropped."""
-        candidate = self.candidates.pop(entry.round, None)
-        self.payloads.pop(entry.round, None)
+        candidate, payload = self.candidates.pop(entry.round, None), self.payloads.pop(entry.round, None)
+        if payload is not None and entry.round not in self._restored:
+            self._left.append(payload)
         listed = outcome.kind is OutcomeKind.COMMITTED and outcome.listed_payload_digest == entry.payload_digest
         if candidate is None:
             return
@@ -187,12 +209,17 @@ class Exchange:
         """What was lent is no longer read. May be called by any thread."""
         self.model.spares.is_lent = False
 
+    def all_is_written(self) -> None:
+        """No file is being written: payloads of rounds that have ended are no longer read either."""
+        while self._left:
+            self.model.spares.give_payload(self._left.pop())
+
     def _copy_local(self) -> list[Float32Vector]:
         """The local model in memory that is used for this alone."""
         if not self._snapshot:
             self._snapshot = [np.empty_like(theta) for theta in self.model.theta]
         for copy, local in zip(self._snapshot, self._local.fragments(), strict=True):
-            on_strips(copy.size, self.model.num_threads, partial(_copy_strip, local, copy))
+            on_chunks(copy.size, self.model.num_threads, partial(_copy_chunk, local, copy))
         return self._snapshot
 
     def restore(
@@ -207,6 +234,7 @@ class Exchange:
         self.feedback = [feedback[p] for p in range(len(feedback))]
         self.candidates = _vectors(parts["candidates"])
         self.payloads = {int(number): tensor.numpy() for number, tensor in parts["payloads"].items()}
+        self._restored = set(self.payloads)
 
     def _forget_feedback(self) -> None:
         self.candidates = {}
@@ -214,8 +242,8 @@ class Exchange:
             self.feedback = [np.zeros_like(theta) for theta in self.model.theta]
 
 
-def _copy_strip(local: LocalFragment, copy: Float32Vector, strip: slice, _: Float32Vector) -> None:
-    copy[strip] = local.strip(strip, copy[strip])
+def _copy_chunk(local: LocalFragment, copy: Float32Vector, chunk: slice) -> None:
+    local.load(chunk, copy[chunk])
 
 
 def _numbered(vectors: Mapping[int, Float32Vector]) -> dict[str, torch.Tensor]:

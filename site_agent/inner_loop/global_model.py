@@ -6,8 +6,11 @@ every n-th of a fragment (a site's choice), and always at a chain's end. In plac
 may be given, which nobody has checked before it is loaded here.
 """
 
+import mmap
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -20,13 +23,16 @@ from federation.fragments import scatter
 from federation.ids import short
 from federation.initial_model import parse_tensors, to_fragments
 from federation.manifest import Manifest
-from federation.published import AfterStrip, apply_blob_into, digest_on_threads
+from federation.published import apply_blob_into, digest_on_threads
 from site_agent.inner_loop.seam import Float32Array
 from site_agent.inner_loop.spares import SpareVectors
 from site_agent.jobs import ChainLink
 
 Theta0 = Callable[[], list[Float32Vector]]
 """Reads version 0 of every fragment."""
+
+ApplyAndMerge: TypeAlias = Callable[[slice, ByteVector, Float32Vector, Float32Vector], None]
+"""For these elements, from their bytes and theta (whole) to the new theta (whole) and to whatever follows from it."""
 
 
 def read_theta0(path: Path, manifest: Manifest) -> list[Float32Vector]:
@@ -100,11 +106,11 @@ class GlobalModel:
         self._replace(fragment, new, link)
         self._num_unchecked[fragment] = 0
 
-    def advance_unchecked(self, fragment: int, link: ChainLink, then: AfterStrip | None = None) -> None:
+    def advance_unchecked(self, fragment: int, link: ChainLink, apply: ApplyAndMerge | None = None) -> None:
         """Applies one commit in a single pass over memory, in place where nobody keeps the old theta.
 
         Args:
-            then: called with each strip of the new theta while it is still in a cache.
+            apply: called for each chunk in place of the plain arithmetic.
 
         Raises:
             StorageError: the blob is missing or damaged; nothing was changed.
@@ -113,7 +119,8 @@ class GlobalModel:
         blob, theta = _read_blob(link), self.theta[fragment]
         in_place = self._is_ours[fragment] and not self.spares.is_lent
         new = theta if in_place else self.spares.take(theta.size)
-        apply_blob_into(self._codec, theta, blob, new, num_threads=self.num_threads, with_digest=False, then=then)
+        chunk = None if apply is None else lambda where, raw: apply(where, raw, theta, new)
+        apply_blob_into(self._codec, theta, blob, new, num_threads=self.num_threads, with_digest=False, apply=chunk)
         self._replace(fragment, new, link)
         self._num_unchecked[fragment] += 1
 
@@ -197,8 +204,11 @@ def with_aliases(parameters: Mapping[str, Float32Array], manifest: Manifest) -> 
 
 
 def _read_blob(link: ChainLink) -> ByteVector:
+    # Mapped, not copied: an agent's blobs are complete, and removed, never cut.
     try:
-        return np.fromfile(link.blob_path, np.uint8)
+        with open(link.blob_path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            return np.frombuffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b"", np.uint8)
     except OSError as error:
         raise ObjectNotFoundError(
             f"commit {link.version}: expected its blob at {link.blob_path}, found: {error.strerror}"

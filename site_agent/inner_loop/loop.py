@@ -14,6 +14,7 @@ never when they came or when something was written; killed, it repeats.
 import logging
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 
 from federation.durable.failpoints import failpoint
@@ -258,9 +259,12 @@ class InnerLoop:
         if self._is_unsaved:
             self._report(JobPhase.ENCODING)
             self._patience.saved()
-        payload, digest = self._exchange.encode(order.round, order.fragment)
-        update = self._update_file(window, digest, payload.size)
-        self._publisher.publish(self.progress, update, payload, is_saved=not self._is_unsaved)
+        with ExitStack() as until_published:
+            file = until_published.enter_context(self._spool.begin_payload())
+            payload, digest = self._exchange.encode(order.round, order.fragment, file.write)
+            update = self._update_file(window, digest, payload.size)
+            until_published.pop_all()
+        self._publisher.publish(self.progress, update, file, is_saved=not self._is_unsaved)
         self.progress = self.progress.after_boundary(update)
         self._is_unsaved = self._is_confirmed = True
         self._windows_since_evaluation += 1
@@ -296,6 +300,7 @@ class InnerLoop:
         self._exchange.merge(entry, outcome, chain)
         self.progress = self.progress.after_merge(entry, outcome)
         self._is_unsaved = True
+        self._patience.moved()
         failpoint("job.after-merge")
         return True
 

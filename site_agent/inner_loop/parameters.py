@@ -1,19 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
 """Between a trainer's live parameters and the flat fp32 vectors of the fragment table."""
 
+import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from federation.chunks import Float32Vector
+from federation.chunks import CHUNK_ELEMENTS, Float32Vector
 from federation.errors import ConfigError
 from federation.fragments import check_table
 from federation.manifest import FragmentTable, TableEntry
 from site_agent.inner_loop.seam import Float32Array, GlobalSlice, Shard
+
+RUN_ELEMENTS = 16_384
+"""Fewer elements in a row are copied together with their neighbours: that costs less than a call of their own."""
+
+
+class Run(NamedTuple):
+    """Elements that are worked on together.
+
+    Attributes:
+        where: as elements of the fragment.
+        values: of these elements, f32.
+        is_in_place: `values` are the local model's own memory; else they lie in memory that the next run on this
+            thread uses again.
+    """
+
+    where: slice
+    values: Float32Vector
+    is_in_place: bool
+
+
+class _Gathered(threading.local):
+    """Memory of one thread, mapped once: a chunk fits, and stays in a cache until it has been worked on."""
+
+    def __init__(self) -> None:
+        self.values = np.empty(CHUNK_ELEMENTS, np.float32)
+
+
+_GATHERED = _Gathered()
 
 
 class Staged(NamedTuple):
@@ -31,7 +60,7 @@ class Staged(NamedTuple):
 class LocalFragment:
     """One fragment of the local model, read and written in place wherever its tensors allow it.
 
-    For as long as the trainer does not replace its tensors. Threads may work on strips that do not overlap.
+    For as long as the trainer does not replace its tensors. Threads may work on elements of their own.
     """
 
     def __init__(self, segments: Sequence[tuple[int, Float32Vector]], staged: Sequence[Staged]) -> None:
@@ -40,22 +69,35 @@ class LocalFragment:
         self._segments = [values for _, values in segments]
         self._staged = staged
 
-    def strip(self, where: slice, scratch: Float32Vector | None = None) -> Float32Vector:
-        """The values of these elements: a view where they lie in one tensor, else a copy, in `scratch` if given."""
-        first = self._segment_of(where.start)
-        inside = self._segments[first][where.start - self._starts[first] : where.stop - self._starts[first]]
-        if inside.size == where.stop - where.start:
-            return inside
-        out = np.empty(where.stop - where.start, np.float32) if scratch is None else scratch[: where.stop - where.start]
+    def runs(self, where: slice, block_elements: int = 1) -> Iterator[Run]:
+        """A chunk or less, in as few runs of whole blocks as its tensors allow; only the last may end inside a block.
+
+        Args:
+            where: begins at a block.
+        """
+        at = where.start
+        while at < where.stop:
+            stop = self._stop_of_run(at, where.stop, block_elements)
+            if stop - at >= min(RUN_ELEMENTS, where.stop - at):
+                index = self._segment_of(at)
+                first = self._starts[index]
+                yield Run(slice(at, stop), self._segments[index][at - first : stop - first], True)
+            else:
+                stop = self._stop_of_gathered(at, where.stop, block_elements)
+                values = _GATHERED.values[: stop - at]
+                self.load(slice(at, stop), values)
+                yield Run(slice(at, stop), values, False)
+            at = stop
+
+    def load(self, where: slice, out: Float32Vector) -> None:
+        """Copies these elements."""
         for values, part in self._pieces(where):
             out[part] = values
-        return out
 
     def store(self, where: slice, values: Float32Vector) -> None:
-        """Sets these elements; nothing is to do where `values` is the view that `strip` returned."""
+        """Sets these elements."""
         for target, part in self._pieces(where):
-            if not np.may_share_memory(target, values[part]):
-                target[...] = values[part]
+            target[...] = values[part]
 
     @torch.no_grad()
     def finish(self) -> None:
@@ -65,6 +107,21 @@ class LocalFragment:
 
     def _segment_of(self, element: int) -> int:
         return bisect_right(self._starts, element) - 1
+
+    def _stop_of_run(self, at: int, stop: int, block_elements: int) -> int:
+        """Where the whole blocks end that lie in one segment from here on."""
+        index = self._segment_of(at)
+        end = self._starts[index] + self._segments[index].size
+        return stop if end >= stop else at + (end - at) // block_elements * block_elements
+
+    def _stop_of_gathered(self, at: int, stop: int, block_elements: int) -> int:
+        """The next block from which on a run is long enough to be worked on in place."""
+        reached = at
+        while reached < stop and self._stop_of_run(reached, stop, block_elements) - reached < RUN_ELEMENTS:
+            index = self._segment_of(reached)
+            end = self._starts[index] + self._segments[index].size
+            reached = min(stop, at + -(-(end - at) // block_elements) * block_elements)
+        return reached
 
     def _pieces(self, where: slice) -> Iterable[tuple[Float32Vector, slice]]:
         """Each segment's values inside `where`, and which part of it they are."""
@@ -104,8 +161,7 @@ class LocalParameters:
     def read(self, fragment: int) -> Float32Vector:
         """A copy of one fragment of the local model, f32[num_elements]."""
         vector = np.empty(self._tables[fragment].num_elements, np.float32)
-        everything = slice(0, vector.size)
-        vector[:] = self.fragment(fragment).strip(everything, vector)
+        self.fragment(fragment).load(slice(0, vector.size), vector)
         return vector
 
     def write(self, fragment: int, vector: Float32Vector) -> None:

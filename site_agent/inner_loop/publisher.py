@@ -7,10 +7,11 @@ or finds them sent. A snapshot in memory stands still meanwhile; the next one wa
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from federation.codecs.api import ByteVector
+from federation.durable.api import BlobWriter
 from federation.durable.failpoints import failpoint
 from federation.errors import ProtocolError
 from federation.manifest import Manifest
@@ -55,8 +56,10 @@ class Publisher:
         return self._writer.is_busy
 
     def check(self) -> None:
-        """Raises what went wrong beside training: disk, fencing."""
+        """Raises what went wrong beside training: disk, fencing. Called between inner steps."""
         self._writer.check()
+        if not self._writer.is_busy:
+            self._exchange.all_is_written()
 
     def flush(self) -> None:
         """Returns when everything is durable."""
@@ -67,15 +70,19 @@ class Publisher:
         self._writer.flush()
         self._writer.submit(self._writing(progress, without=-1))
 
-    def publish(self, progress: Progress, update: UpdateFile, payload: ByteVector, *, is_saved: bool) -> None:
+    def publish(self, progress: Progress, update: UpdateFile, payload: BlobWriter, *, is_saved: bool) -> None:
         """A boundary: what was just encoded, behind a training checkpoint from which it can be encoded again.
 
         Args:
             progress: at the boundary, its window still there.
+            payload: a file that holds all of it, not durable yet; closed once it is, or cannot be.
             is_saved: the newest training checkpoint is already of this moment.
         """
-        self._writer.flush()
-        save = None if is_saved else self._writing(progress, without=update.round)
+        with ExitStack() as unless_submitted:
+            unless_submitted.enter_context(payload)
+            self._writer.flush()
+            save = None if is_saved else self._writing(progress, without=update.round)
+            unless_submitted.pop_all()
         self._writer.submit(lambda: self._publish(save, update, payload))
 
     def publish_again(self, progress: Progress) -> None:
@@ -129,11 +136,12 @@ class Publisher:
 
         return write
 
-    def _publish(self, save: Callable[[], None] | None, update: UpdateFile, payload: ByteVector) -> None:
-        if save is not None:
-            save()
-        failpoint("job.after-training-checkpoint")
-        self._spool.write_payload(update.round, payload.data)
+    def _publish(self, save: Callable[[], None] | None, update: UpdateFile, payload: BlobWriter) -> None:
+        with payload:
+            if save is not None:
+                save()
+            failpoint("job.after-training-checkpoint")
+            self._spool.write_payload(update.round, payload)
         failpoint("job.after-encode")
         self._spool.publish(update)
         failpoint("job.after-publish")

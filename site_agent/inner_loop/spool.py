@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 
-from federation.durable.api import FileSystem
+from federation.durable.api import BlobWriter, FileSystem
 from federation.errors import JobFailedError
 from federation.ids import short
 from site_agent.inner_loop.claim import check_still_ours
@@ -88,10 +88,17 @@ class JobSpool:
         """Publishes scores."""
         write_record(self._fs, self._paths.evaluation_result(result.id), result)
 
-    def write_payload(self, number: int, payload: bytes | memoryview) -> None:
-        """Makes a payload durable; nobody looks at it before its update file."""
+    def begin_payload(self) -> BlobWriter:
+        """A file for a payload that is still being encoded: it is on its way to the disk meanwhile."""
+        return self._fs.writer()
+
+    def write_payload(self, number: int, payload: BlobWriter | memoryview) -> None:
+        """Makes a payload durable, whole or from its file; nobody looks at it before its update file."""
         self.check_still_ours()
-        self._fs.write(self._paths.payload(number), payload)
+        if isinstance(payload, BlobWriter):
+            payload.publish(self._paths.payload(number))
+        else:
+            self._fs.write(self._paths.payload(number), payload)
 
     def publish(self, update: UpdateFile) -> None:
         """Makes an update visible to the agent. Publishing it again changes nothing but the fencing number.

@@ -12,7 +12,9 @@ import pytest
 
 from federation import commit_pass, outer_optimizer, pseudo_gradient, reference, reference_codecs
 from federation.codecs import bf16, int4, scaled_int
+from federation.codecs.api import Codec
 from federation.kernels import api as kernels
+from federation.kernels import chunks, strips
 from federation.reference import RoundPlan, Vector
 from federation.schedule import Schedule
 from federation.state.api import StateChunk
@@ -27,9 +29,20 @@ Parts = Iterable[tuple[float, Vector]]
 PLANS = {1: RoundPlan(not_sealed=frozenset({"b"})), 4: RoundPlan(abandoned=True)}
 
 
+def commit_in_strips(patch: Patch) -> None:
+    """The bits are the same then (tests of the kernels), and a fault can be put between two operations."""
+    patch.setattr(kernels, "commit", lambda *_: False)
+    patch.setattr(kernels, "can_commit", lambda *_: False)
+
+
 def fold(change: Callable[[list[tuple[float, Vector]]], Parts]) -> Callable[[Patch], None]:
     real = commit_pass.weighted_sum
-    return lambda patch: patch.setattr(commit_pass, "weighted_sum", lambda parts, n, g: real(change(list(parts)), n, g))
+
+    def put(patch: Patch) -> None:
+        commit_in_strips(patch)
+        patch.setattr(commit_pass, "weighted_sum", lambda parts, n, g: real(change(list(parts)), n, g))
+
+    return put
 
 
 def swap_weights(parts: list[tuple[float, Vector]]) -> Parts:
@@ -38,13 +51,13 @@ def swap_weights(parts: list[tuple[float, Vector]]) -> Parts:
 
 
 def encoding(change: Callable[..., Any]) -> Callable[[Patch], None]:
-    """Puts a change of (theta, local, e, beta) before the real beginning of every encoding."""
-    real = kernels.difference_with_feedback
+    """Puts a change of (theta, local, e, beta) before every encoding."""
+    real = kernels.encode_difference_with_feedback
 
-    def changed(theta: Vector, local: Vector, e: Vector, beta: float, out: Vector) -> None:
-        real(*change(theta, local, e, beta), out)
+    def changed(codec: Codec, theta: Vector, local: Vector, e: Vector, beta: float, *out: Any) -> None:
+        real(codec, *change(theta, local, e, beta), *out)
 
-    return lambda patch: patch.setattr(kernels, "difference_with_feedback", changed)
+    return lambda patch: patch.setattr(kernels, "encode_difference_with_feedback", changed)
 
 
 def never_adopt(patch: Patch) -> None:
@@ -62,7 +75,11 @@ def outer(change: Callable[..., Any]) -> Callable[[Patch], None]:
     def step(m: Vector, r: Vector, g: Vector, rate: float, mu: float, m_out: Vector, u_out: Vector) -> None:
         m_out[:], u_out[:] = change(outer_optimizer.outer_step, m, r, g, rate, mu)
 
-    return lambda patch: patch.setattr(kernels, "outer_step_into", step)
+    def put(patch: Patch) -> None:
+        commit_in_strips(patch)
+        patch.setattr(kernels, "outer_step_into", step)
+
+    return put
 
 
 def forget_momentum(real: Any, m: Vector, r: Vector, g: Vector, rate: float, mu: float) -> tuple[Vector, Vector]:
@@ -85,6 +102,7 @@ def drop_residual(patch: Patch) -> None:
     def apply(theta: Vector, u: Vector, decoded: Vector, new: StateChunk) -> None:
         new.theta[:], new.residual[:] = theta - decoded, 0
 
+    commit_in_strips(patch)
     patch.setattr(commit_pass, "_apply", apply)
 
 
@@ -130,7 +148,8 @@ def exchange_tokens(progress: Progress, tokens: tuple[int, ...]) -> Progress:
 
 def without_compiled_codecs(patch: Patch) -> None:
     """The bits are the same then (tests of the kernels), and a fault can be put into numpy."""
-    patch.setattr(kernels, "codec_kernels", lambda name: None)
+    patch.setattr(strips, "codec_kernels", lambda name: None)
+    patch.setattr(chunks, "codec_numbers", lambda name: None)
 
 
 def truncate_bf16(patch: Patch) -> None:

@@ -56,6 +56,7 @@ def work_order(site: str = "a", **changes: object) -> WorkOrder:
         "data_dir": "",
         "languages": (),
         "seed": 0,
+        "first_poll_seconds": 10.0,
         "poll_seconds": 10.0,
         "max_idle_seconds": 15.0,
     }

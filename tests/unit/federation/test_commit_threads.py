@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from federation import admission, commit_pass
+from federation import admission
 from federation.admission import check_payload
 from federation.aggregate import CommitResult, commit_round, initial_state, is_intact, state_digests
 from federation.blobs.store import BlobStore
@@ -22,6 +22,7 @@ from federation.durable.real import RealFileSystem
 from federation.durable.simulated import SimulatedFileSystem
 from federation.errors import CorruptObjectError, MalformedPayloadError, NonFiniteUpdateError
 from federation.golden import inputs
+from federation.kernels import chunks, strips
 from federation.leaves import Reason, SealedUpdate
 from federation.manifest import Manifest
 from federation.messages import Update
@@ -108,7 +109,8 @@ def test_any_store_gives_the_same_bits(
 def test_any_strip_gives_the_same_bits(
     blobs: BlobStore, inline: dict[str, list[CommitResult]], monkeypatch: pytest.MonkeyPatch, strip: int
 ) -> None:
-    monkeypatch.setattr(commit_pass.kernels, "STRIP_ELEMENTS", strip)
+    monkeypatch.setattr(strips, "STRIP_ELEMENTS", strip)
+    monkeypatch.setattr(chunks, "codec_numbers", lambda name: None)
     assert two_commits(blobs, MemoryStateStore(), "int4", 2) == inline["int4"]
 
 
@@ -202,7 +204,7 @@ def test_a_strip_refused_without_reason_is_our_bug(monkeypatch: pytest.MonkeyPat
         raise MalformedPayloadError("nothing")
 
     sealed = payloads(blobs, "int4")[0]
-    monkeypatch.setattr(admission, "decode_into", refuse)
+    monkeypatch.setattr(admission, "measure", refuse)
     read = lambda offset, length: blobs.read_range(sealed.payload_digest, offset, length)  # noqa: E731
     with pytest.raises(AssertionError, match="a strip of a chunk was refused"):
         check_payload(update(sealed.payload_digest), agreed(), read)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from federation.durable import real
 from federation.durable.real import EXIT_FSYNC_FAILED, RealFileSystem
 from federation.errors import DiskFullError, ObjectNotFoundError, StorageError
 
@@ -49,6 +50,22 @@ def test_write_syncs_content_then_directory_entries_once(fs: RealFileSystem, syn
     synced.clear()
     fs.write("d/f", b"y")
     assert kinds(synced) == ["temporary", "d"]
+
+
+def test_long_files_are_on_their_way_to_the_disk_while_they_are_written(
+    fs: RealFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[int, int]] = []
+    monkeypatch.setattr(real, "_PART_BYTES", 10)
+    monkeypatch.setattr(real, "_begin_writeback", lambda _, offset, length: begun.append((offset, length)))
+    fs.write("f", bytes(25))
+    assert (begun, fs.read("f")) == ([(0, 10), (10, 10)], bytes(25))
+    begun.clear()
+    with fs.writer() as writer:
+        for size in (4, 4, 4, 9, 1):
+            writer.write(b"x" * size)
+        writer.publish("g")
+    assert (begun, fs.read("g")) == ([(0, 12), (12, 10)], b"x" * 22)
 
 
 def test_appender_syncs_the_file_itself(fs: RealFileSystem, synced: list[str]) -> None:

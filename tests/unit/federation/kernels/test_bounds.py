@@ -58,6 +58,31 @@ for size in (1, 1023, 1025, 5000):
     api.outer_step_into(x, y, z, 0.7, 0.9, out, other)
     api.outer_step_into(x, y, z, 0.7, 0.0, out, other)
     api.dot_add(x, y, api.new_lanes())
+
+for name in codec_names():
+    codec = get_codec(name)
+    for size in (1, 129, 4097, 8192 + 4096 + 100):
+        theta, local, e = (inputs.usual(i, size) for i in range(3))
+        out, other, lanes = np.empty(size, np.float32), np.empty(size, np.float32), api.new_lanes()
+        good = codec.encode(e)
+        api.encode_difference(codec, theta, local, np.zeros_like(good))
+        api.encode_difference_with_feedback(codec, theta, local, e, 0.95, np.zeros_like(good), out)
+        changed = good.copy()
+        changed[rng.integers(0, changed.size, 2)] = rng.integers(0, 256, 2)
+        for raw in (good, changed, rng.integers(0, 256, good.size, np.uint8), np.full_like(good, 0xFF)):
+            for work in (
+                lambda: api.apply_to(codec, raw, theta, out),
+                lambda: api.apply_and_merge(codec, raw, theta, local, 0.5, out, other),
+                lambda: api.measure(codec, raw, size, lanes),
+            ):
+                try:
+                    work()
+                except FederationError:
+                    refused += 1
+            weights, sums, state = np.full(2, 0.5, np.float32), api.CommitSums(2), (theta, local, e)
+            for held in (1, 2):
+                new = tuple(np.empty((3, size), np.float32))
+                api.commit(codec, codec, [good, raw], weights, state, 0.7, 0.9, new, np.zeros_like(good), sums, held)
 print(refused > 500)
 """
 

@@ -12,7 +12,7 @@ from federation.codecs.packing import pack_indices
 from federation.codecs.registry import codec_names, get_codec
 from federation.errors import FederationError
 from federation.golden import inputs
-from federation.kernels import api
+from federation.kernels import api, strips
 from federation.kernels.dispatch import codec_kernels
 
 SIZES = (1, 2, 63, 64, 65, 127, 128, 129, 257, 4095, 4096, 4097, 3 * 4096 + 77)
@@ -255,7 +255,7 @@ def test_a_kernel_that_refuses_too_much_is_a_bug(codec: Codec, monkeypatch: pyte
 
         decode = encode
 
-    monkeypatch.setattr(api, "codec_kernels", lambda name: Refusing())
+    monkeypatch.setattr(strips, "codec_kernels", lambda name: Refusing())
     x = inputs.usual(1, 300)
     raw = codec.encode(x)
     with pytest.raises(AssertionError, match="encoder refused"):

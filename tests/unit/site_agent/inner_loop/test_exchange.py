@@ -11,6 +11,7 @@ from job_bench.late_writer import LateWriter
 from job_bench.toy import ToyTrainer
 
 from federation.errors import DigestMismatchError, MalformedPayloadError
+from federation.merkle import blob_digest
 from site_agent.inner_loop.exchange import Exchange
 from site_agent.inner_loop.global_model import GlobalModel
 from site_agent.inner_loop.loop import InnerLoop
@@ -89,6 +90,53 @@ def test_memory_that_no_longer_counts_is_used_again(case: Case) -> None:
         site.exchange.lend()
         site.exchange.returned()
     assert len(used) == 3, "a theta, an error feedback and the next of either, whatever the number of rounds"
+
+
+def test_a_payload_is_overwritten_only_after_its_file_is_complete(case: Case) -> None:
+    site, payloads = Site(case), []
+    for number in (0, 2, 4):
+        site.encode(number)
+        payloads.append(site.exchange.payloads[number])
+        site.merge(number)
+        if number:
+            site.exchange.all_is_written()
+    assert payloads[1] is not payloads[0]
+    assert any(payloads[2] is earlier for earlier in payloads[:2])
+
+
+def test_nothing_is_overwritten_while_a_file_is_being_written(case: Case) -> None:
+    writer = LateWriter(2)
+    loop = toy_loop(
+        case.manifest, case.theta0, ToyTrainer("a"), case.allocation, case.run, RestingClock(), writer=writer
+    )
+    left = loop._exchange._left
+    left.append(np.zeros(5, np.uint8))
+    writer.submit(lambda: None)
+    loop._publisher.check()
+    assert (writer.is_busy, len(left)) == (True, 1)
+    writer.flush()
+    loop._publisher.check()
+    assert not left
+
+
+def test_a_payload_of_a_training_checkpoint_is_left_alone(case: Case) -> None:
+    site = Site(case)
+    site.encode(0)
+    lent = site.exchange.lend()
+    site.exchange.returned()
+    site.exchange.restore(lent, site.model.versions, site.model.digests)
+    restored = site.exchange.payloads[0]
+    site.merge(0)
+    site.exchange.all_is_written()
+    site.encode(2)
+    assert not np.shares_memory(site.exchange.payloads[2], restored)
+
+
+def test_a_payload_goes_to_its_file_part_by_part(case: Case) -> None:
+    site, parts = Site(case), list[bytes]()
+    payload, digest = site.exchange.encode(0, 0, lambda part: parts.append(bytes(part)))
+    assert b"".join(parts) == payload.tobytes()
+    assert digest == blob_digest(payload.data)
 
 
 def test_memory_that_somebody_else_gave_is_left_alone(case: Case) -> None:
