@@ -140,7 +140,7 @@ class Aggregation:
     def _digest(self, recorded: _Recorded, version: tuple[str, int, int], stopping: Event) -> None:
         """Digests of a new version. What goes wrong here is met, and told, by whoever computes the commit again."""
         try:
-            recorded.digests = state_digests(self.states, *version)
+            recorded.digests = state_digests(self.states, *version, with_theta=False)  # that is in the commit
         except FederationError as error:
             LOG.warning("run %s, fragment %d: version %d: %s", *version, error.diagnostics())
         finally:

@@ -216,22 +216,24 @@ def replay_commit(
         writer.commit()
 
 
-def state_digests(store: StateStore, run: str, fragment: int, version: int, num_threads: int = 1) -> StateDigests:
-    """The three digests of a stored version.
+def state_digests(
+    store: StateStore, run: str, fragment: int, version: int, num_threads: int = 1, *, with_theta: bool = True
+) -> StateDigests:
+    """The three digests of a stored version; "" in theta's place where it is not asked for.
 
     Raises:
         ObjectNotFoundError: it is not there.
         CorruptObjectError: it cannot be read.
     """
     reader = _open_base(store, run, fragment, version)
-    roots = _Roots()
+    roots, first = _Roots(), 0 if with_theta else 1
 
     def hashes(index: int) -> tuple[bytes, ...]:
-        return tuple(map(chunk_hash, reader.view_chunk(index)))
+        return tuple(map(chunk_hash, reader.view_chunk(index)[first:]))
 
     with closing(in_order(hashes, reader.grid.num_chunks, num_threads)) as chunks:
         for leaves in chunks:
-            roots.add(leaves)
+            roots.add(leaves, first)
     return roots.digests()
 
 
@@ -267,8 +269,9 @@ class _Roots:
     def __init__(self) -> None:
         self._roots = (Frontier(), Frontier(), Frontier())
 
-    def add(self, leaves: Sequence[bytes]) -> None:
-        for root, leaf in zip(self._roots, leaves, strict=False):
+    def add(self, leaves: Sequence[bytes], first: int = 0) -> None:
+        """Leaf hashes of one chunk's theta, m, r, from the `first` of these on."""
+        for root, leaf in zip(self._roots[first:], leaves, strict=False):
             root.append(leaf)
 
     def digests(self) -> StateDigests:

@@ -129,9 +129,9 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Digests of even the smallest fragment are left for later, and are not begun before this event."""
     event, real = threading.Event(), aggregate.state_digests
 
-    def digests(*arguments: Any) -> Any:
+    def digests(*arguments: Any, **options: Any) -> Any:
         assert event.wait(WAIT_SECONDS)
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(module, "SMALL_ELEMENTS", 0)
     monkeypatch.setattr(module, "state_digests", digests)
@@ -171,7 +171,7 @@ def test_digests_that_could_not_be_computed_are_computed_again(
     told = threading.Event()
     bench.start(in_background=True, on_recorded=told.set)
 
-    def damaged(*arguments: object) -> None:
+    def damaged(*arguments: object, **options: object) -> None:
         raise CorruptObjectError("damaged")
 
     monkeypatch.setattr(module, "state_digests", damaged)
