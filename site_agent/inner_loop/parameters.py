@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from federation.chunks import CHUNK_ELEMENTS, Float32Vector
+from federation.chunks import Float32Vector
 from federation.errors import ConfigError
 from federation.fragments import check_table
 from federation.manifest import FragmentTable, TableEntry
@@ -36,10 +36,16 @@ class Run(NamedTuple):
 
 
 class _Gathered(threading.local):
-    """Memory of one thread, mapped once: a chunk fits, and stays in a cache until it has been worked on."""
+    """Memory of one thread, at most a chunk, mapped once: values stay in a cache until they have been worked on."""
 
     def __init__(self) -> None:
-        self.values = np.empty(CHUNK_ELEMENTS, np.float32)
+        self._values = np.empty(0, np.float32)
+
+    def room(self, num_elements: int) -> Float32Vector:
+        """f32[num_elements], whose values nobody needs any more."""
+        if self._values.size < num_elements:
+            self._values = np.empty(num_elements, np.float32)
+        return self._values[:num_elements]
 
 
 _GATHERED = _Gathered()
@@ -84,7 +90,7 @@ class LocalFragment:
                 yield Run(slice(at, stop), self._segments[index][at - first : stop - first], True)
             else:
                 stop = self._stop_of_gathered(at, where.stop, block_elements)
-                values = _GATHERED.values[: stop - at]
+                values = _GATHERED.room(stop - at)
                 self.load(slice(at, stop), values)
                 yield Run(slice(at, stop), values, False)
             at = stop
