@@ -9,8 +9,6 @@ import click
 
 from coordinator.operator_client import load_operator_key
 from federation.durable.real import RealFileSystem
-from federation.errors import ConfigError
-from federation.ids import is_digest
 from federation.invite import read_invite
 from federation.roster import TrustedRosters
 from federation.roster_document import Role
@@ -47,26 +45,13 @@ def operator_enroll(
 
     fs = RealFileSystem(directory)
     load_operator_key(fs)
-    _check_root(fs, root, needed=invite_file is not None)
+    credentials.check_root(fs, root, needed=invite_file is not None)
     if invite_file is None:
         rosters = operator_courier.renew(fs)
     else:
         wanted = tuple(Role(role) for role in roles)
         rosters = operator_courier.enrol(fs, read_invite(invite_file), root, wanted, http_proxy)
     _say(fs, operator_courier.party_of(fs).id, rosters, as_json)
-
-
-def _check_root(fs: RealFileSystem, root: str, *, needed: bool) -> None:
-    pinned = credentials.read_text(fs, credentials.ROOT_FILE)
-    if root and not is_digest(root):
-        raise ConfigError(f"--root: expected 64 characters of lower-case hexadecimal, found {root[:80]!r}")
-    if root and pinned and root != pinned:
-        raise ConfigError(f"--root: expected {pinned}, as pinned here, found {root}")
-    if needed and not root and not pinned:
-        raise ConfigError(
-            "--root: expected the fingerprint of the consortium root, found none",
-            advice="Ask a root key holder for it, over another channel than the invite came by.",
-        )
 
 
 def _say(fs: RealFileSystem, operator: str, rosters: TrustedRosters, as_json: bool) -> None:

@@ -17,6 +17,7 @@ from federation import certificates
 from federation.durable.api import FileSystem
 from federation.durations import in_words
 from federation.errors import CertificateError, ConfigError
+from federation.ids import is_digest
 from federation.roster import Roster, TrustedRosters
 
 TLS_KEY: Final = "keys/tls.pem"
@@ -68,6 +69,24 @@ def roster_path(version: int) -> str:
 def read_text(fs: FileSystem, path: str) -> str:
     """A small text file, stripped; "" if there is none."""
     return fs.read(path, max_bytes=_MAX_FILE_BYTES).decode("utf-8", "replace").strip() if fs.exists(path) else ""
+
+
+def check_root(fs: FileSystem, root: str, *, needed: bool) -> None:
+    """Whether `--root` can be the fingerprint that this party trusts.
+
+    Raises:
+        ConfigError: no fingerprint, another one than is pinned here, or none at all where one is needed.
+    """
+    pinned = read_text(fs, ROOT_FILE)
+    if root and not is_digest(root):
+        raise ConfigError(f"--root: expected 64 characters of lower-case hexadecimal, found {root[:80]!r}")
+    if root and pinned and root != pinned:
+        raise ConfigError(f"--root: expected {pinned}, as pinned here, found {root}")
+    if needed and not root and not pinned:
+        raise ConfigError(
+            "--root: expected the fingerprint of the consortium root, found none",
+            advice="Ask a root key holder for it, over another channel than the invite came by.",
+        )
 
 
 def read_endpoint(fs: FileSystem) -> Endpoint | None:

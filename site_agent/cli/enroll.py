@@ -8,7 +8,6 @@ import click
 
 from federation.durable.real import RealFileSystem
 from federation.errors import ConfigError, RevokedError, UsageError
-from federation.ids import is_digest
 from federation.invite import read_invite
 from federation.roster import TrustedRosters
 from federation.rpc import credentials
@@ -53,7 +52,7 @@ def enroll(
     if request_file is not None:
         _write_request(fs, config, request_file, as_json)
         return
-    _check_root(fs, root, needed=invite_file is not None or reply_file is not None)
+    credentials.check_root(fs, root, needed=invite_file is not None or reply_file is not None)
     try:
         rosters = _ask(fs, config, invite_file, reply_file, root)
     except RevokedError as error:
@@ -83,19 +82,6 @@ def _new_keys(site: str) -> str:
 
 def _read(path: Path) -> bytes:
     return RealFileSystem(path.resolve().parent).read(path.name, max_bytes=MAX_REPLY_BYTES)
-
-
-def _check_root(fs: RealFileSystem, root: str, *, needed: bool) -> None:
-    pinned = credentials.read_text(fs, credentials.ROOT_FILE)
-    if root and not is_digest(root):
-        raise ConfigError(f"--root: expected 64 characters of lower-case hexadecimal, found {root[:80]!r}")
-    if root and pinned and root != pinned:
-        raise ConfigError(f"--root: expected {pinned}, as pinned here, found {root}")
-    if needed and not root and not pinned:
-        raise ConfigError(
-            "--root: expected the fingerprint of the consortium root, found none",
-            advice="Ask a root key holder for it, over another channel than the invite came by.",
-        )
 
 
 def _write_request(fs: RealFileSystem, config: SiteConfig, path: Path, as_json: bool) -> None:

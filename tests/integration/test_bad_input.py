@@ -485,25 +485,44 @@ def test_an_older_ledger_is_not_served_as_long_as_a_cosignature_tells(finished_w
     assert "Do not serve this directory" in caught.value.advice
 
 
-def test_damaged_state_is_rebuilt_from_evidence_with_a_warning(served: Path, caplog: pytest.LogCaptureFixture) -> None:
-    files = sorted(path for path in (served / "state").rglob("*") if path.is_file())
-    assert files
-    warned = 0  # not each time: of the newest version there may be a mapped and a durable copy, and one is enough
-    for path in files:
-        for part in (0.0, 0.5, 0.99):
-            whole = path.read_bytes() if path.exists() else b""
-            if not whole:  # an older version that a rebuild has replaced
-                continue
-            caplog.clear()
-            flip(path, int(len(whole) * part))
-            coordinator = open_coordinator(served, START)
-            warned += "state was rebuilt" in caplog.text
-            run, manifest = coordinator.state.runs[RUN], coordinator.manifest_of(RUN)
-            head = run.heads()[0]
-            assert coordinator.aggregation.ensure(run, manifest, 0, head.number) == 0
-            reader = coordinator.states.open(RUN, 0, head.number)
-            assert reader is not None
-    assert warned >= 1
+def files_below(directory: Path) -> list[Path]:
+    found = sorted(path for path in directory.rglob("*") if path.is_file() and path.stat().st_size)
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("array", ["theta", "momentum", "residual"])
+@pytest.mark.parametrize("part", [0.0, 0.5, 0.99])
+def test_damaged_state_is_rebuilt_from_evidence_with_a_warning(
+    served: Path, caplog: pytest.LogCaptureFixture, array: str, part: float
+) -> None:
+    """One array of the newest version is damaged in every copy that there is, mapped and durable."""
+    head = open_coordinator(served, START).state.runs[RUN].heads()[0]
+    below = [path for path in files_below(served / "state") if str(head.number) in path.parts]
+    copies = [path for path in below if array in (*path.parts, path.stem)]
+    assert copies
+    for path in copies:
+        flip(path, int(path.stat().st_size * part))
+    caplog.clear()
+    coordinator = open_coordinator(served, START)
+    assert "state was rebuilt" in caplog.text
+    run, manifest = coordinator.state.runs[RUN], coordinator.manifest_of(RUN)
+    assert coordinator.aggregation.ensure(run, manifest, 0, head.number) == 0
+    reader = coordinator.states.open(RUN, 0, head.number)
+    assert reader is not None
+
+
+def test_damage_of_one_copy_of_the_state_is_survived(served: Path) -> None:
+    for path in files_below(served / "state"):
+        if not path.exists():  # an older version that a rebuild has replaced
+            continue
+        flip(path, path.stat().st_size // 2)
+        coordinator = open_coordinator(served, START)
+        run, manifest = coordinator.state.runs[RUN], coordinator.manifest_of(RUN)
+        assert coordinator.aggregation.ensure(run, manifest, 0, run.heads()[0].number) == 0
+
+
+def test_state_that_is_gone_is_rebuilt_from_evidence(served: Path, caplog: pytest.LogCaptureFixture) -> None:
     shutil.rmtree(served / "state")
     caplog.clear()
     open_coordinator(served, START)
