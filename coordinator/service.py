@@ -193,7 +193,7 @@ class Coordinator:
         observed = replace(
             self.observations,
             witnessed=sizes,
-            short_of_disk=short_of_disk(self.state, self.fs),
+            short_of_disk=short_of_disk(self.state, self.fs, self.states, self.manifest_of),
             roster_expired=self.rosters.expired(int(now * 1e6)),
         )
         self.observations = observed.with_timers(conditions(self.state, observed, now), now)

@@ -11,6 +11,7 @@ from coordinator.consequences import of_revocation
 from coordinator.openings import opening_view
 from federation.errors import FederationError, UsageError
 from federation.ids import short
+from federation.kernels.dispatch import compiler
 from federation.key_requests import open_request
 from federation.leaves import InviteIssuedV1, PartyKind
 from federation.roster import KeyUse, RequestKind, Roster
@@ -171,6 +172,8 @@ def problems(coordinator: Coordinator) -> list[str]:
     ]
     made += [f"run {run}: {sentence}" for run, sentence in sorted(observations.short_of_disk.items())]
     made += [sentence for _, run in sorted(state.runs.items()) if (sentence := _cannot_open(coordinator, run))]
+    if not compiler():
+        made.append("nothing compiles arithmetic here: commits take several times as long; install numba")
     if observations.roster_expired:
         made.append(f"roster version {state.roster_version} has expired; install the next one")
     made += [f"site {site} is revoked" for site in sorted(state.revoked)]

@@ -12,6 +12,7 @@ from coordinator.consequences import of_abort
 from coordinator.observations import Observations
 from coordinator.site_views import network_document, problems, site_line, site_state, sites_document
 from federation.errors import FederationError, UsageError
+from federation.kernels.dispatch import compiler
 from federation.leaves import Outcome
 from federation.messages import Query, QueryKind, QueryReply
 from federation.rounds import Federation, Round, RoundState, Run
@@ -66,6 +67,7 @@ def status_document(coordinator: Coordinator) -> Document:
         "sites": [site_line(coordinator, site) for site in sorted({*state.sites, *state.revoked})],
         "network": network_document(coordinator),
         "problems": problems(coordinator),
+        "compiler": compiler(),
     }
 
 

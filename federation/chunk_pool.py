@@ -9,6 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Final, TypeVar
 
+from federation.chunks import ChunkGrid
+
 T = TypeVar("T")
 
 _RESULTS_PER_THREAD: Final = 2
@@ -48,6 +50,13 @@ def in_order(work: Callable[[int], T], num_chunks: int, num_threads: int) -> Gen
             yield waiting.popleft().result()
     finally:
         _abandon(waiting)
+
+
+def on_chunks(num_elements: int, num_threads: int, work: Callable[[slice], None]) -> None:
+    """work(elements) for every chunk of a fragment, on threads."""
+    grid = ChunkGrid(num_elements)
+    for _ in in_order(lambda i: work(slice(*grid.bounds(i))), grid.num_chunks, min(num_threads, grid.num_chunks)):
+        pass
 
 
 def _abandon(waiting: deque[Future[T]]) -> None:

@@ -17,8 +17,8 @@ from typing import Final, Protocol
 import numpy as np
 
 from federation.chunks import ChunkGrid, Float32Vector, chunk_hash
-from federation.codecs.api import ByteVector
-from federation.codecs.payload import chunk_span, payload_bytes
+from federation.codecs.api import ByteVector, Codec
+from federation.codecs.payload import bytes_of, chunk_span, payload_bytes
 from federation.codecs.registry import get_codec
 from federation.kernels import api as kernels
 from federation.kernels import strips
@@ -26,10 +26,12 @@ from federation.kernels.api import CommitSums
 from federation.leaves import SealedUpdate
 from federation.manifest import Manifest
 from federation.state.api import StateChunk, StateReader, StateWriter
-from federation.strips import bytes_of, strips_of
 
 _MAX_HELD_PARTS: Final = 16
-"""Decoded strips kept between the two passes over a strip (2 MiB); with more sites they are decoded twice."""
+"""Decoded strips kept between the two passes over a strip; with more sites they are decoded twice.
+
+A thread needs half a MiB for them in compiled code, whose strips are shorter, and 2 MiB without.
+"""
 
 
 class PayloadSource(Protocol):
@@ -91,6 +93,77 @@ class _Scratch:
         self.g, self.u, self.decoded = np.empty((3, strips.STRIP_ELEMENTS), np.float32)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChunkCommit:
+    """A commit's arithmetic, for one chunk after the other.
+
+    Attributes:
+        up, down: codecs of payloads and blob.
+        weights: f32[sites], in the order of the payloads.
+        lr, mu: of the outer step.
+    """
+
+    up: Codec
+    down: Codec
+    weights: Float32Vector
+    lr: float
+    mu: float
+
+    def compute(
+        self, payloads: Sequence[ByteVector], base: StateChunk, new: StateChunk, blob: ByteVector, sums: CommitSums
+    ) -> None:
+        """Fills the new state, its blob, and sums that are clear, from the payloads of all sites.
+
+        Raises:
+            MalformedPayloadError, NonFiniteUpdateError: a payload breaks its format, or the blob's codec is too narrow.
+        """
+        up, down, lr, mu = self.up, self.down, self.lr, self.mu
+        if kernels.commit(up, down, payloads, self.weights, base, lr, mu, new, blob, sums, _MAX_HELD_PARTS):
+            return
+        sums.clear()
+        scratch = _Scratch(len(payloads))
+        for strip in strips.strips_of(0, base.theta.size):
+            raws, old, target = [raw[bytes_of(up, strip)] for raw in payloads], _part(base, strip), _part(new, strip)
+            self._step(scratch, raws, old, target, blob[bytes_of(down, strip)], sums)
+        if kernels.can_commit(up, down):
+            raise AssertionError(f"{up.name}, {down.name}: the compiled commit refused what strips take")
+
+    def _step(
+        self,
+        s: _Scratch,
+        raws: list[ByteVector],
+        old: StateChunk,
+        new: StateChunk,
+        blob: ByteVector,
+        sums: CommitSums,
+    ) -> None:
+        """One strip: aggregate, outer step, downlink, and what the downlink's bytes make of theta and r."""
+        size = old.theta.size
+        g, u, decoded = s.g[:size], s.u[:size], s.decoded[:size]
+        self._aggregate(s, raws, g, sums)
+        kernels.outer_step_into(old.momentum, old.residual, g, self.lr, self.mu, new.momentum, u)
+        kernels.encode_into(self.down, u, blob)
+        kernels.decode_into(self.down, blob, decoded)
+        _apply(old.theta, u, decoded, new)
+
+    def _aggregate(self, s: _Scratch, raws: list[ByteVector], g: Float32Vector, sums: CommitSums) -> None:
+        """The weighted sum, and the sums for norms and cosines."""
+        weighted_sum(zip(self.weights.tolist(), self._parts(s, raws, g.size), strict=True), g.size, g)
+        held = len(raws) <= _MAX_HELD_PARTS
+        parts: Iterable[Float32Vector] = s.parts[:, : g.size] if held else self._parts(s, raws, g.size)
+        for part, squares, dots in zip(parts, sums.squares_KL, sums.dots_KL, strict=True):
+            kernels.dot_add(part, part, squares)
+            kernels.dot_add(part, g, dots)
+        kernels.dot_add(g, g, sums.square)
+
+    def _parts(self, s: _Scratch, raws: list[ByteVector], size: int) -> Iterator[Float32Vector]:
+        """Every site's decoded strip, ascending; where they are not all held, one overwrites the other."""
+        for site, raw in enumerate(raws):
+            part = s.parts[site % len(s.parts), :size]
+            kernels.decode_into(self.up, raw, part)
+            yield part
+
+
 @dataclass(kw_only=True)
 class CommitPass:
     """A commit of one fragment, chunk by chunk.
@@ -110,8 +183,14 @@ class CommitPass:
     _free: list[CommitSums] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._up, self._down = get_codec(self.manifest.codecs.up), get_codec(self.manifest.codecs.down)
-        self._weights = np.array([update.weight for update in self.sealed], np.float32)
+        codecs, outer = self.manifest.codecs, self.manifest.outer
+        self._arithmetic = ChunkCommit(
+            up=get_codec(codecs.up),
+            down=get_codec(codecs.down),
+            weights=np.array([update.weight for update in self.sealed], np.float32),
+            lr=outer.lr,
+            mu=outer.momentum,
+        )
         self._mapped = [self.blobs.map(update.payload_digest) for update in self.sealed]
 
     @property
@@ -128,9 +207,9 @@ class CommitPass:
         """
         num_real, payloads = self.grid.num_real(index), [self._payload(site, index) for site in range(len(self.sealed))]
         base, new = self.base.view_chunk(index), self.writer.reserve(index)
-        blob = np.empty(payload_bytes(self._down, num_real), np.uint8)
+        blob = np.empty(payload_bytes(self._arithmetic.down, num_real), np.uint8)
         with self._sums() as sums:
-            self._compute(payloads, base, new, blob, sums)
+            self._arithmetic.compute(payloads, base, new, blob, sums)
             squares, dots, square = sums.folded()
         result = ChunkResult(
             blob=blob,
@@ -143,60 +222,9 @@ class CommitPass:
         self.writer.filled(index)
         return result
 
-    def _compute(
-        self, payloads: list[ByteVector], base: StateChunk, new: StateChunk, blob: ByteVector, sums: CommitSums
-    ) -> None:
-        """Everything of a chunk but its hashes."""
-        up, down, outer, weights = self._up, self._down, self.manifest.outer, self._weights
-        lr, mu, held = outer.lr, outer.momentum, _MAX_HELD_PARTS
-        if kernels.commit(up, down, payloads, weights, base, lr, mu, new, blob, sums, held):
-            return
-        sums.clear()
-        scratch = _Scratch(len(payloads))
-        for strip in strips_of(0, base.theta.size):
-            raws, old, target = [raw[bytes_of(up, strip)] for raw in payloads], _part(base, strip), _part(new, strip)
-            self._step(scratch, raws, old, target, blob[bytes_of(down, strip)], sums)
-        if kernels.can_commit(up, down):
-            raise AssertionError(f"{up.name}, {down.name}: the compiled commit refused what strips take")
-
-    def _step(
-        self,
-        s: _Scratch,
-        raws: list[ByteVector],
-        old: StateChunk,
-        new: StateChunk,
-        blob: ByteVector,
-        sums: CommitSums,
-    ) -> None:
-        """One strip: aggregate, outer step, downlink, and what the downlink's bytes make of theta and r."""
-        outer, size = self.manifest.outer, old.theta.size
-        g, u, decoded = s.g[:size], s.u[:size], s.decoded[:size]
-        self._aggregate(s, raws, g, sums)
-        kernels.outer_step_into(old.momentum, old.residual, g, outer.lr, outer.momentum, new.momentum, u)
-        kernels.encode_into(self._down, u, blob)
-        kernels.decode_into(self._down, blob, decoded)
-        _apply(old.theta, u, decoded, new)
-
-    def _aggregate(self, s: _Scratch, raws: list[ByteVector], g: Float32Vector, sums: CommitSums) -> None:
-        """The weighted sum, and the sums for norms and cosines."""
-        weighted_sum(zip(self._weights.tolist(), self._parts(s, raws, g.size), strict=True), g.size, g)
-        held = len(raws) <= _MAX_HELD_PARTS
-        parts: Iterable[Float32Vector] = s.parts[:, : g.size] if held else self._parts(s, raws, g.size)
-        for part, squares, dots in zip(parts, sums.squares_KL, sums.dots_KL, strict=True):
-            kernels.dot_add(part, part, squares)
-            kernels.dot_add(part, g, dots)
-        kernels.dot_add(g, g, sums.square)
-
-    def _parts(self, s: _Scratch, raws: list[ByteVector], size: int) -> Iterator[Float32Vector]:
-        """Every site's decoded strip, ascending; where they are not all held, one overwrites the other."""
-        for site, raw in enumerate(raws):
-            part = s.parts[site % len(s.parts), :size]
-            kernels.decode_into(self._up, raw, part)
-            yield part
-
     def _payload(self, site: int, index: int) -> ByteVector:
         """A chunk's bytes of one site's payload."""
-        (offset, length), mapped = chunk_span(self._up, self.grid, index), self._mapped[site]
+        (offset, length), mapped = chunk_span(self._arithmetic.up, self.grid, index), self._mapped[site]
         if mapped is not None:
             return np.frombuffer(mapped, np.uint8)[offset : offset + length]
         return np.frombuffer(self.blobs.read_range(self.sealed[site].payload_digest, offset, length), np.uint8)

@@ -115,7 +115,7 @@ def model_bytes(manifest: Manifest, vectors: Sequence[Vector]) -> bytes:
     """The model as safetensors, tied names included."""
     tensors: dict[str, Vector] = {}
     for table, vector in zip(manifest.fragments, vectors, strict=True):
-        tensors.update({name: np.ascontiguousarray(view) for name, view in scatter(table, vector).items()})
+        tensors.update(scatter(table, vector))  # contiguous, and a scalar keeps its shape
     for alias in manifest.aliases:
         tensors[alias.name] = tensors[alias.of].copy()
     data: bytes = save(tensors, metadata={"run": manifest.run, "consortium": manifest.consortium})

@@ -9,14 +9,13 @@ import numpy as np
 from federation.chunk_pool import in_order, num_threads_here
 from federation.chunks import ChunkGrid, Float32Vector, check_vector, chunk_hash
 from federation.codecs.api import BytesLike, ByteVector, Codec
-from federation.codecs.payload import payload_bytes
+from federation.codecs.payload import bytes_of, payload_bytes
 from federation.codecs.registry import get_codec
 from federation.errors import DigestMismatchError, MalformedPayloadError
 from federation.ids import short
 from federation.kernels import api as kernels
 from federation.manifest import Manifest
 from federation.merkle import root_of
-from federation.strips import bytes_of
 
 ApplyChunk: TypeAlias = Callable[[slice, ByteVector], None]
 """Takes a chunk's elements of the old theta and the bytes of its update to the new theta, on some thread."""

@@ -16,7 +16,7 @@ from typing import Final
 
 from federation.durable.real import RealFileSystem
 from federation.durations import in_words
-from federation.errors import FederationError
+from federation.errors import DeadlineExceededError, FederationError
 from federation.rpc import credentials
 from federation.rpc.credentials import RENEW_DAYS, Certificates
 from federation.rpc.status import Greeting
@@ -30,7 +30,8 @@ MAX_CLOCK_SECONDS: Final = 60.0
 """Clocks further apart make certificates and messages look expired."""
 
 MIN_FREE_BYTES: Final = 2 * 1024**3
-VECTORS_SECONDS: Final = 120.0
+NUMERICS_SECONDS: Final = 300.0
+"""The first process on a machine compiles, which takes half a minute of a processor."""
 
 
 class Verdict(StrEnum):
@@ -179,19 +180,40 @@ def _disk(case: Case) -> Answer:
     return Verdict.OK, found, ""
 
 
+def _compiler(_: Case) -> Answer:
+    """What compiles the arithmetic of jobs; without it they are slow, and nothing else says why."""
+    done = _python("-c", "from federation.kernels.dispatch import compiler; print(compiler())")
+    if done.returncode != 0:
+        return Verdict.FAILED, _words(done), "Is hpc-federation installed as a whole?"
+    if found := done.stdout.strip():
+        return Verdict.OK, found, ""
+    advice = "Install numba where jobs run, and leave NUMBA_DISABLE_JIT unset."
+    return Verdict.WARNING, "none: numpy computes the same bits, several times more slowly", advice
+
+
 def _vectors(_: Case) -> Answer:
-    """In a process of its own: numerics are loaded there, not in the agent."""
-    command = [sys.executable, "-m", "federation.golden.check"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=VECTORS_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        return Verdict.FAILED, f"no result within {VECTORS_SECONDS:.0f} s", "Is this machine overloaded?"
+    done = _python("-m", "federation.golden.check")
     if done.returncode == 0:
         return Verdict.OK, done.stdout.strip(), ""
     advice = (
         "This machine computes other bits than the federation: its jobs would refuse to join. Do not run them here."
     )
-    return Verdict.FAILED, (done.stderr.strip() or f"exit code {done.returncode}")[-500:], advice
+    return Verdict.FAILED, _words(done), advice
+
+
+def _python(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """A process of its own: numerics are loaded there, not in the agent."""
+    command = [sys.executable, *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=NUMERICS_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise DeadlineExceededError(
+            f"no result within {NUMERICS_SECONDS:.0f} s", advice="Is this machine overloaded?"
+        ) from None
+
+
+def _words(failed: "subprocess.CompletedProcess[str]") -> str:
+    return (failed.stderr.strip() or f"exit code {failed.returncode}")[-500:]
 
 
 def _answered(case: Case) -> Greeting:
@@ -206,5 +228,6 @@ _CHECKS: Final[dict[str, Callable[[Case], Answer]]] = {
     "courier": _courier,
     "clock": _clock,
     "disk": _disk,
+    "compiler": _compiler,
     "golden vectors": _vectors,
 }

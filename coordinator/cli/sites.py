@@ -135,6 +135,7 @@ def print_status(document: Document, now: float) -> None:
     address = network.get("address") or network.get("listen")
     if address:
         console.print(f"network: {address}")
+    console.print(f"compiler: {document['compiler'] or 'none'}")
     for run in document["runs"]:
         console.print(f"run {run['run']}: {run['state']}, {run['commits']}/{count(run['rounds'], 'commit')}")
     console.print(sites_table(document["sites"], now))

@@ -114,6 +114,7 @@ class CourierService(pb_grpc.CourierServicer):
             mark("piece", site=caller.identity.id, digest=found[0], piece=request.piece)
             if await self._run(caller, mailbox.put_piece, *found, request.piece, data):
                 self._arrived()
+            del request, data  # before the next one comes
         if blob is None:  # nothing was sent, or the line was cut before it came
             return pb.StatBlobReply()
         # An fsync for each call would slow all down: who is cut off asks with StatBlob what has become durable.
@@ -124,8 +125,8 @@ class CourierService(pb_grpc.CourierServicer):
         """Sends pieces of one offered blob."""
         digest, mailbox = desk.checked_digest(request.digest), self._mailbox(caller)
         for piece in desk.checked_pieces(request.first_piece, request.num_pieces):
-            data = await self._run(caller, mailbox.read_piece, digest, piece)
-            yield blob_piece(piece, data)
+            async with caller.piece():
+                yield blob_piece(piece, await self._run(caller, mailbox.read_piece, digest, piece))
 
     def _mailbox(self, caller: Caller) -> PeerMailbox:
         return self._courier.mailbox(caller.identity.id)

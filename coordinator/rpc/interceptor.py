@@ -8,18 +8,20 @@ received, every message has its time, and nothing is parsed before that. What a 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import grpc
 
 from coordinator.rpc.gate import Gate, OpenCall, peer_name
+from coordinator.rpc.piece_budget import PieceBudget
 from coordinator.rpc.rates import Complaints
 from federation.certificates import Identity
 from federation.errors import DeadlineExceededError, FederationError, OverloadedError, ProtocolError
 from federation.rpc.errors import details, status_code, trailing_metadata
-from federation.rpc.pieces import in_own_form
+from federation.rpc.pieces import PUT_BLOB, in_own_form
 
 LOG = logging.getLogger("coordinator.rpc")
 
@@ -49,11 +51,13 @@ class Timing:
 
     Attributes:
         message_seconds: until each message is there, counted from when it is waited for.
+        write_seconds: until the peer has taken each message, but for what fits into buffers on the way.
         call_seconds: for a whole call, by method; callers of streams simply call again.
         default_call_seconds: for methods that are not among those.
     """
 
     message_seconds: float = 20.0
+    write_seconds: float = 60.0
     call_seconds: Mapping[str, float] = field(default_factory=lambda: dict(_DEFAULT_CALL_SECONDS))
     default_call_seconds: float = 60.0
 
@@ -65,9 +69,12 @@ class Timing:
 class Caller:
     """What a servicer sees of a call: who calls, and a stream whose every message passes the gate again."""
 
-    def __init__(self, gate: Gate, call: OpenCall, handler: Handler, context: Context, timing: Timing) -> None:
+    def __init__(
+        self, gate: Gate, call: OpenCall, handler: Handler, context: Context, timing: Timing, pieces: PieceBudget
+    ) -> None:
         self._gate = gate
         self._call = call
+        self._pieces = pieces
         self._handler = handler
         self._context = context
         self._timing = timing
@@ -77,16 +84,24 @@ class Caller:
         """The certificate's holder."""
         return self._call.identity
 
+    def piece(self) -> AbstractAsyncContextManager[None]:
+        """A place for one piece of a blob, to be held while its bytes are in memory; may have to wait for it."""
+        return self._pieces.place(peer_name(self.identity))
+
     async def abort(self, code: grpc.StatusCode, text: str = "") -> None:
         """Ends the call with a status; for servicers of other makes."""
         await self._context.abort(code, text)
 
     async def write(self, reply: Any) -> None:
-        """Sends one message."""
+        """Sends one message. Raises DeadlineExceededError if the peer does not take it in time."""
         serialize = self._handler.response_serializer
         data: bytes = serialize(reply) if serialize else reply
         await self._pay(len(data))
-        await self._context.write(data)
+        seconds = self._timing.write_seconds
+        try:
+            await asyncio.wait_for(self._context.write(data), seconds)
+        except TimeoutError as error:
+            raise DeadlineExceededError(f"stream: expected a message to be taken within {seconds:g} seconds") from error
 
     async def request(self) -> Any:
         """The one request of a call that has one. Raises ProtocolError if there is none."""
@@ -94,13 +109,21 @@ class Caller:
             return request
         raise ProtocolError(f"{self._call.method}: expected a request, found the end of the stream")
 
-    async def requests(self) -> AsyncIterator[Any]:
-        """All requests. Raises DeadlineExceededError if one takes too long."""
-        while (data := await self._received()) is not None:
-            await self._pay(len(data))
-            parsed = [self._parsed(data)]
-            del data
-            yield parsed.pop()  # no reference stays here: with many streams, each copy of a piece counts
+    async def requests(self) -> AsyncGenerator[Any, None]:
+        """All requests; the caller lets go of each before it asks for the next one.
+
+        Raises:
+            DeadlineExceededError: one takes too long.
+        """
+        while True:
+            async with self.piece() if self._call.method == PUT_BLOB else nullcontext():
+                data = await self._received()
+                if data is None:
+                    return
+                await self._pay(len(data))
+                parsed = [self._parsed(data)]
+                del data
+                yield parsed.pop()  # no reference stays here: with many streams, each copy of a piece counts
 
     async def _received(self) -> bytes | None:
         seconds = self._timing.message_seconds
@@ -127,8 +150,9 @@ class Caller:
 class Guard(grpc.aio.ServerInterceptor):
     """The one interceptor of the server."""
 
-    def __init__(self, gate: Gate, timing: Timing, complaints: Complaints) -> None:
+    def __init__(self, gate: Gate, timing: Timing, complaints: Complaints, pieces: PieceBudget) -> None:
         self._gate = gate
+        self._pieces = pieces
         self._timing = timing
         self._complaints = complaints
         self._num_held = 0
@@ -168,7 +192,7 @@ class Guard(grpc.aio.ServerInterceptor):
             async with asyncio.timeout(self._timing.seconds(method)) as limit:
                 ended: list[FederationError] = []
                 call.end = lambda error: _end(limit, ended, error)
-                await _serve(handler, Caller(self._gate, call, handler, context, self._timing))
+                await _serve(handler, Caller(self._gate, call, handler, context, self._timing, self._pieces))
         except TimeoutError as error:
             if not limit.expired():
                 raise
@@ -199,7 +223,14 @@ class Guard(grpc.aio.ServerInterceptor):
 
 
 async def _serve(handler: Any, caller: Caller) -> None:
-    argument = caller.requests() if handler.request_streaming else await caller.request()
+    if not handler.request_streaming:
+        await _reply(handler, await caller.request(), caller)
+        return
+    async with aclosing(caller.requests()) as requests:  # a call that fails leaves its place at once
+        await _reply(handler, requests, caller)
+
+
+async def _reply(handler: Any, argument: Any, caller: Caller) -> None:
     if not handler.response_streaming:
         answer = handler.stream_unary if handler.request_streaming else handler.unary_unary
         await caller.write(await answer(argument, caller))
@@ -208,8 +239,10 @@ async def _serve(handler: Any, caller: Caller) -> None:
     if not hasattr(replies, "__aiter__"):  # a servicer that writes by itself
         await replies
         return
-    async for reply in replies:
-        await caller.write(reply)
+    async with aclosing(replies):
+        async for reply in replies:
+            await caller.write(reply)
+            del reply  # before the next one is made
 
 
 def _end(limit: asyncio.Timeout, ended: list[FederationError], error: FederationError) -> None:

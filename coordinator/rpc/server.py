@@ -29,6 +29,7 @@ from coordinator.rpc.enrolment_service import EnrolmentService
 from coordinator.rpc.gate import CallLimits, Gate
 from coordinator.rpc.interceptor import Guard, Timing
 from coordinator.rpc.membership import Membership
+from coordinator.rpc.piece_budget import PieceBudget
 from coordinator.rpc.rates import Complaints
 from coordinator.rpc.workers import Workers
 from federation.certificates import Issuers, der, load_tls_key
@@ -52,8 +53,9 @@ MAX_CALLS: Final = 4096
 
 MAX_OPEN_FILES: Final = 16_384
 MAX_METADATA_BYTES: Final = 16 * 1024
-LOOKAHEAD_BYTES: Final = 1024 * 1024
-"""Received and not yet read, of one stream: enough for 10 MB/s each over a round trip of 100 ms."""
+LOOKAHEAD_BYTES: Final = 128 * 1024
+"""Received and not yet asked for, of one stream. Who asks for a piece gets room for the whole of it at once, so that a
+stream carries 1 MiB for each round trip."""
 
 HANDSHAKE_SECONDS: Final = 10.0
 RECHECK_SECONDS: Final = 1.0
@@ -75,11 +77,13 @@ class NetworkServer:
         timing: Timing | None = None,
         handshake_seconds: float = HANDSHAKE_SECONDS,
         vouch: Vouch | None = None,
+        pieces: PieceBudget | None = None,
     ) -> None:
         """Reads the TLS key of a coordinator's directory.
 
         Args:
             vouch: `BlobStore.vouch` of the store that takes blobs over from the mailboxes.
+            pieces: how many pieces all calls may have in memory; the usual number if None.
 
         Raises:
             ConfigError: there is none, or the roster in force names other keys than lie here.
@@ -99,7 +103,8 @@ class NetworkServer:
             enrolment_issuer=der(issuers.enrolment.certificate),
             limits=call_limits(network.limits),
         )
-        self._guard = Guard(self._gate, timing or Timing(), Complaints(logging.getLogger(SECURITY_LOGGER)))
+        complaints = Complaints(logging.getLogger(SECURITY_LOGGER))
+        self._guard = Guard(self._gate, timing or Timing(), complaints, pieces or PieceBudget())
         self._courier = CourierDesk(fs, mailbox_limits(network.limits), vouch)
         self._workers = Workers()
         self._changes = Changes()
@@ -182,8 +187,8 @@ class NetworkServer:
             ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
             ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
             ("grpc.server_handshake_timeout_ms", round(self._handshake_seconds * 1000)),
-            # What a caller may send ahead of what was stored. Left to itself gRPC raises it while storing is slower
-            # than the network, up to whole payloads of all sites at once.
+            # What a caller may send ahead of what was asked for, beside `PieceBudget`. Left to itself gRPC raises it
+            # while storing is slower than the network, up to whole payloads of all sites at once.
             ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
             ("grpc.http2.bdp_probe", 0),
             ("grpc.http2.max_frame_size", MAX_FRAME_BYTES),

@@ -3,7 +3,7 @@
 
 Speeds count 4 bytes per element of one operand, for copies too. What is timed is what jobs and coordinator do: encode =
 theta - local, quantise, pack; with feedback also what error feedback adds; decode-and-accumulate = unpack, multiply by
-a site's weight, add. Each strip by strip, chunks on threads, into memory that is there already.
+a site's weight, add. Chunks on threads, each in strips that stay in the cache, into memory that is there already.
 """
 
 import time
@@ -18,11 +18,10 @@ from federation.bench.references import copy_seconds
 from federation.chunk_pool import in_order, num_threads_here
 from federation.chunks import CHUNK_ELEMENTS, ChunkGrid, Float32Vector
 from federation.codecs.api import ByteVector, Codec
-from federation.codecs.payload import payload_bytes
+from federation.codecs.payload import bytes_of, payload_bytes
 from federation.codecs.registry import get_codec
 from federation.errors import DigestMismatchError
 from federation.kernels import api as kernels
-from federation.strips import bytes_of, longest_strip, strips_of
 
 FP32_BYTES: Final = 4
 BETA: Final = 0.95
@@ -79,21 +78,21 @@ class CodecBench:
         }
 
     def _measure(self, codec: Codec, g: Float32Vector) -> dict[str, Samples]:
-        strips = _Strips(codec, self.theta, self.local, g)
+        compiled = _Kernels(codec, self.theta, self.local, g)
         reference = _Reference(codec, self.theta, self.local)
         figures = {
-            "encode": self._rates(strips.encode),
-            "encode_with_feedback": self._rates(strips.encode_with_feedback),
+            "encode": self._rates(compiled.encode),
+            "encode_with_feedback": self._rates(compiled.encode_with_feedback),
             "numpy_encode": self._rates(reference.encode),
         }
         # The last to encode wrote with feedback; what is compared and decoded is without.
-        self._all_chunks(strips.encode)
-        _expect_equal(strips.payload, reference.payload, f"{codec.name}: payload")
-        figures["decode_accumulate"] = self._rates(strips.decode_accumulate)
+        self._all_chunks(compiled.encode)
+        _expect_equal(compiled.payload, reference.payload, f"{codec.name}: payload")
+        figures["decode_accumulate"] = self._rates(compiled.decode_accumulate)
         g[:] = 0
         figures["numpy_decode_accumulate"] = self._rates(reference.decode_accumulate)
         reference.g[:] = 0
-        self._all_chunks(strips.decode_accumulate)
+        self._all_chunks(compiled.decode_accumulate)
         self._all_chunks(reference.decode_accumulate)
         _expect_equal(g.view(np.uint8), reference.g.view(np.uint8), f"{codec.name}: accumulated")
         figures["bytes_per_parameter"] = Samples.of([payload_bytes(codec, self.num_elements) / self.num_elements])
@@ -113,7 +112,7 @@ class CodecBench:
         return FP32_BYTES * self.num_elements / seconds
 
 
-class _Strips:
+class _Kernels:
     """The compiled way."""
 
     def __init__(self, codec: Codec, theta: Float32Vector, local: Float32Vector, g: Float32Vector) -> None:
@@ -123,25 +122,19 @@ class _Strips:
         self.payload: ByteVector = np.zeros(payload_bytes(codec, theta.size), np.uint8)
 
     def encode(self, index: int) -> None:
-        x = np.empty(longest_strip(*self._grid.bounds(index)), np.float32)
-        for strip in strips_of(*self._grid.bounds(index)):
-            part = x[: strip.stop - strip.start]
-            kernels.difference(self._theta[strip], self._local[strip], part)
-            kernels.encode_into(self._codec, part, self.payload[bytes_of(self._codec, strip)])
+        part = slice(*self._grid.bounds(index))
+        out = self.payload[bytes_of(self._codec, part)]
+        kernels.encode_difference(self._codec, self._theta[part], self._local[part], out)
 
     def encode_with_feedback(self, index: int) -> None:
-        scratch = np.empty((2, longest_strip(*self._grid.bounds(index))), np.float32)
-        for strip in strips_of(*self._grid.bounds(index)):
-            x, decoded = scratch[:, : strip.stop - strip.start]
-            out = self.payload[bytes_of(self._codec, strip)]
-            kernels.difference_with_feedback(self._theta[strip], self._local[strip], self._e[strip], BETA, x)
-            kernels.encode_into(self._codec, x, out)
-            kernels.decode_into(self._codec, out, decoded)
-            kernels.subtract(x, decoded, self._e_new[strip])
+        part = slice(*self._grid.bounds(index))
+        theta, local, e, e_new = self._theta[part], self._local[part], self._e[part], self._e_new[part]
+        out = self.payload[bytes_of(self._codec, part)]
+        kernels.encode_difference_with_feedback(self._codec, theta, local, e, BETA, out, e_new)
 
     def decode_accumulate(self, index: int) -> None:
-        y = np.empty(longest_strip(*self._grid.bounds(index)), np.float32)
-        for strip in strips_of(*self._grid.bounds(index)):
+        y = np.empty(kernels.STRIP_ELEMENTS, np.float32)
+        for strip in kernels.strips_of(*self._grid.bounds(index)):
             part = y[: strip.stop - strip.start]
             kernels.decode_into(self._codec, self.payload[bytes_of(self._codec, strip)], part)
             kernels.add_scaled(self._g[strip], WEIGHT, part)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
+from federation.kernels.dispatch import compiler
+
 Document: TypeAlias = dict[str, Any]
 
 
@@ -43,8 +45,13 @@ class Samples:
 
 
 def machine() -> Document:
-    """Processors that this process may use, and their name."""
-    return {"num_cpus": len(os.sched_getaffinity(0)), "cpu": _cpu_name(), "python": platform.python_version()}
+    """Processors that this process may use, their name, and what computes on them."""
+    return {
+        "num_cpus": len(os.sched_getaffinity(0)),
+        "cpu": _cpu_name(),
+        "python": platform.python_version(),
+        "compiler": compiler(),
+    }
 
 
 def _cpu_name() -> str:

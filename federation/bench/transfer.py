@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from federation import signing
+from federation.bench.figures import machine
 from federation.bench.processes import peak_bytes, wait_until
 from federation.blobs.store import BlobStore
 from federation.demo.children import Child, Children, command_line
@@ -144,6 +145,7 @@ class TransferBench:
         rates = {name: self.num_bytes / statistics.median(samples) for name, samples in kept.items()}
         slower = min(rates["stream"], rates["write"])
         return {
+            "machine": machine(),
             "num_bytes": self.num_bytes,
             "num_samples": len(kept["transfer"]),
             "median_transfer_seconds": statistics.median(kept["transfer"]),

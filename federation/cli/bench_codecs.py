@@ -6,6 +6,7 @@ from typing import Any, Final
 import click
 from rich.table import Table
 
+from federation.bench.device import device_figures
 from federation.cli.bench_output import AS_JSON, PARAMETERS, say, show, table_of
 from federation.codecs.registry import codec_names
 
@@ -25,11 +26,14 @@ def codecs(names: tuple[str, ...], parameters: int, samples: int, as_json: bool)
     """Encode and decode-and-accumulate of every codec, on all cores.
 
     Reference of the same run: a plain copy of the same vector, and the numpy reference, whose bytes must be the same.
+    Where torch finds an accelerator, int4 and int8 on it, beside a plain copy there.
     """
     from federation.bench.codecs import CodecBench  # compiled code: no other command waits for its import
 
     found = CodecBench(num_elements=parameters, num_samples=samples, say=say).run(names or codec_names())
-    show(found, as_json, _table(found))
+    say("device")
+    found["device"] = device_figures()
+    show(found, as_json, _table(found), device_table(found["device"]))
 
 
 _COLUMNS: Final = ("GB/s", "bytes", "encode", "/ copy", "with EF", "numpy", "decode + add", "/ copy", "numpy")
@@ -58,3 +62,17 @@ def _row(name: str, codec: dict[str, Any]) -> tuple[str, ...]:
         f"{codec['decode_accumulate_share_of_copy']:.2f}",
         rate("numpy_decode_accumulate"),
     )
+
+
+def device_table(found: dict[str, Any]) -> Table:
+    """The accelerator's figures, or one line that says why there are none."""
+    if "absent" in found:
+        return table_of("", (f"no device: {found['absent']}",), [])
+    bits = "the CPU's bits" if found["payload_equals_cpu"] else "NOT THE CPU'S BITS"
+    title = f"{found['name']}: {found['num_parameters']} parameters, {bits}, median of {found['num_samples']}"
+    copy = ("copy", f"{found['copy_bytes_per_second'] / 1e9:.0f}", "1.00", "1.00")
+    rows = [
+        (name, "", f"{codec['encode_share_of_copy']:.2f}", f"{codec['apply_share_of_copy']:.2f}")
+        for name, codec in found["codecs"].items()
+    ]
+    return table_of(title, ("all bytes moved", "GB/s", "encode with EF / copy", "apply / copy"), [copy, *rows])

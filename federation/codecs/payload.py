@@ -21,8 +21,14 @@ def payload_bytes(codec: Codec, num_elements: int) -> int:
 
 def chunk_span(codec: Codec, grid: ChunkGrid, index: int) -> tuple[int, int]:
     """Offset and length in bytes of a chunk inside the payload."""
-    start, stop = grid.bounds(index)
-    return start // codec.block_elements * codec.bytes_per_block, payload_bytes(codec, stop - start)
+    span = bytes_of(codec, slice(*grid.bounds(index)))
+    return span.start, span.stop - span.start
+
+
+def bytes_of(codec: Codec, elements: slice) -> slice:
+    """Where the blocks of some elements lie in the payload of their fragment; the first one begins a block."""
+    first = elements.start // codec.block_elements * codec.bytes_per_block
+    return slice(first, first + payload_bytes(codec, elements.stop - elements.start))
 
 
 def encode_chunks(codec: Codec, vector: Float32Vector) -> Iterator[ByteVector]:

@@ -5,7 +5,7 @@ Chunk after chunk is copied up through two sets of staging memory, so that the c
 on the other. Memory on the device: a few chunks, whatever the size of the fragment.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -67,6 +67,7 @@ def encode_fragment_on_device(
     feedback: Float32Vector | None = None,
     beta: float = 0.0,
     feedback_out: Float32Vector | None = None,
+    filled: Callable[[int, int], None] = lambda start, stop: None,
 ) -> None:
     """The payload of a fragment, and with error feedback its candidate, exactly as the CPU computes them.
 
@@ -78,13 +79,15 @@ def encode_fragment_on_device(
         local: f32[n] on the device.
         payload: u8[payload_bytes(codec, n)] on the host, written.
         feedback_out: f32[n] on the host, written.
+        filled: called in ascending order as soon as bytes start to stop of the payload are there, while the device
+            works on those that follow.
 
     Raises:
         NonFiniteUpdateError: from the numpy reference, on the chunk that holds such a value.
     """
     _check_payload(codec, theta, payload)
-    job = _Encoding(codec, theta, local, payload, feedback, beta, feedback_out)
-    _pipeline(job, ChunkGrid(theta.size), device)
+    work = _Encoding(codec, theta, local, payload, feedback, beta, feedback_out, filled)
+    _pipeline(work, ChunkGrid(theta.size), device)
 
 
 def apply_fragment_on_device(
@@ -170,12 +173,13 @@ class _Work(Protocol):
 
 def _pipeline(work: _Work, grid: ChunkGrid, device: torch.device) -> None:
     """Chunk i + 1 is on its way up while the results of chunk i are fetched."""
-    slots = [_Slot(device) for _ in range(_NUM_SLOTS)]
-    for index in range(grid.num_chunks + 1):
-        if index < grid.num_chunks:
-            work.submit(slots[index % _NUM_SLOTS], grid, index)
-        if index:
-            work.collect(slots[(index - 1) % _NUM_SLOTS], grid, index - 1)
+    with launch.on(device):
+        slots = [_Slot(device) for _ in range(_NUM_SLOTS)]
+        for index in range(grid.num_chunks + 1):
+            if index < grid.num_chunks:
+                work.submit(slots[index % _NUM_SLOTS], grid, index)
+            if index:
+                work.collect(slots[(index - 1) % _NUM_SLOTS], grid, index - 1)
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,7 @@ class _Encoding:
     feedback: Float32Vector | None
     beta: float
     feedback_out: Float32Vector | None
+    filled: Callable[[int, int], None]
 
     def submit(self, slot: _Slot, grid: ChunkGrid, index: int) -> None:
         part = slice(*grid.bounds(index))
@@ -209,6 +214,8 @@ class _Encoding:
         slot.take("payload", self._bytes(grid, index))
         if self.feedback_out is not None:
             slot.take("candidate", self.feedback_out[part])
+        offset, length = chunk_span(self.codec, grid, index)
+        self.filled(offset, offset + length)
 
     def _bytes(self, grid: ChunkGrid, index: int) -> ByteVector:
         offset, length = chunk_span(self.codec, grid, index)

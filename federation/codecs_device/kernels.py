@@ -47,40 +47,44 @@ def encode_kernel(
         feedback_out: f32[num_elements]: x - decode(payload).
         status: i32[1]: set to 1 where a magnitude is above the format's, or NaN; the outputs are void then.
     """
-    PER_WORD: tl.constexpr = 16 // BITS
-    WORDS: tl.constexpr = BLOCK // PER_WORD
     block_B = tl.program_id(0).to(tl.int64) * BLOCKS + tl.arange(0, BLOCKS)
     element_BE = block_B[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
     real_BE = element_BE < num_elements
-
-    theta_BE = tl.load(theta + element_BE, mask=real_BE, other=0.0)
-    local_BE = tl.load(local + element_BE, mask=real_BE, other=0.0)
-    x_BE = theta_BE - local_BE
-    if HAS_FEEDBACK:
-        x_BE = beta * tl.load(feedback + element_BE, mask=real_BE, other=0.0) + x_BE
+    x_BE = _load_x(theta, local, feedback, beta, element_BE, real_BE, HAS_FEEDBACK)
 
     # NaN has the largest bits of all.
     magnitude_B = tl.max(x_BE.to(tl.int32, bitcast=True) & 0x7FFFFFFF, axis=1)
     tl.store(status + block_B * 0, 1, mask=magnitude_B > MAX_MAGNITUDE_BITS)
+    scale_bits_B, scale_B, rounded_BE = _quantise(x_BE, magnitude_B, LARGEST, BLOCKS)
 
+    stored_B = block_B < tl.cdiv(num_elements, BLOCK)
+    word_of_B = words + block_B * (BLOCK * BITS // 16 + 1)
+    tl.store(word_of_B, scale_bits_B.to(tl.int16), mask=stored_B)
+    _store_integers(word_of_B + 1, stored_B, rounded_BE.to(tl.int32, bitcast=True), BITS, BLOCKS)
+    if HAS_FEEDBACK:
+        decoded_BE = (rounded_BE - ROUNDER) * scale_B[:, None]
+        tl.store(feedback_out + element_BE, x_BE - decoded_BE, mask=real_BE)
+
+
+@triton.jit
+def _load_x(theta, local, feedback, beta, element_BE, real_BE, HAS_FEEDBACK: tl.constexpr):
+    """What is encoded, f32[BLOCKS, BLOCK]; +0.0 where an element is not real."""
+    theta_BE = tl.load(theta + element_BE, mask=real_BE, other=0.0)
+    x_BE = theta_BE - tl.load(local + element_BE, mask=real_BE, other=0.0)
+    if HAS_FEEDBACK:
+        x_BE = beta * tl.load(feedback + element_BE, mask=real_BE, other=0.0) + x_BE
+    return x_BE
+
+
+@triton.jit
+def _quantise(x_BE, magnitude_B, LARGEST: tl.constexpr, BLOCKS: tl.constexpr):
+    """bf16 bits of the scales i32[BLOCKS], the scales, and ROUNDER + the integers of x / scale f32[BLOCKS, BLOCK]."""
     scale_bits_B = _round_to_bf16(tl.div_rn(magnitude_B.to(tl.float32, bitcast=True), LARGEST * 1.0))
     scale_B = (scale_bits_B << 16).to(tl.float32, bitcast=True)
     divisor_B = tl.where(scale_bits_B == 0, float("inf"), scale_B)
     v_BE = tl.div_rn(x_BE, tl.broadcast_to(divisor_B[:, None], (BLOCKS, BLOCK)))
     # Clipping at an integer before rounding or after it is the same.
-    v_BE = tl.minimum(tl.maximum(v_BE, -LARGEST * 1.0), LARGEST * 1.0)
-    rounded_BE = v_BE + ROUNDER
-
-    stored_B = block_B < tl.cdiv(num_elements, BLOCK)
-    field_BE = rounded_BE.to(tl.int32, bitcast=True) & ((1 << BITS) - 1)
-    field_BWP = tl.reshape(field_BE, (BLOCKS, WORDS, PER_WORD))
-    word_BW = tl.sum(field_BWP << (tl.arange(0, PER_WORD) * BITS)[None, None, :], axis=2)
-    word_of_B = words + block_B * (WORDS + 1)
-    tl.store(word_of_B, scale_bits_B.to(tl.int16), mask=stored_B)
-    tl.store(word_of_B[:, None] + 1 + tl.arange(0, WORDS)[None, :], word_BW.to(tl.int16), mask=stored_B[:, None])
-    if HAS_FEEDBACK:
-        decoded_BE = (rounded_BE - ROUNDER) * scale_B[:, None]
-        tl.store(feedback_out + element_BE, x_BE - decoded_BE, mask=real_BE)
+    return scale_bits_B, scale_B, tl.minimum(tl.maximum(v_BE, -LARGEST * 1.0), LARGEST * 1.0) + ROUNDER
 
 
 @triton.jit
@@ -88,6 +92,16 @@ def _round_to_bf16(x_B):
     """bf16 bits i32 of x >= 0, half to even: `federation.codecs.bf16.round_to_bf16`."""
     bits_B = x_B.to(tl.int32, bitcast=True)
     return (bits_B + 0x7FFF + ((bits_B >> 16) & 1)) >> 16
+
+
+@triton.jit
+def _store_integers(word_of_B, stored_B, integer_BE, BITS: tl.constexpr, BLOCKS: tl.constexpr):
+    """The lowest bits of integers i32[BLOCKS, BLOCK], as blocks whose first words lie at word_of_B."""
+    PER_WORD: tl.constexpr = 16 // BITS
+    WORDS: tl.constexpr = BLOCK // PER_WORD
+    field_BWP = tl.reshape(integer_BE & ((1 << BITS) - 1), (BLOCKS, WORDS, PER_WORD))
+    word_BW = tl.sum(field_BWP << (tl.arange(0, PER_WORD) * BITS)[None, None, :], axis=2)
+    tl.store(word_of_B[:, None] + tl.arange(0, WORDS)[None, :], word_BW.to(tl.int16), mask=stored_B[:, None])
 
 
 @triton.jit

@@ -25,6 +25,11 @@ def has_kernels(codec: Codec) -> bool:
     return isinstance(codec, ScaledIntCodec)
 
 
+def on(device: torch.device) -> AbstractContextManager[Any]:
+    """Triton launches, and events are recorded, on the current device. The CPU's tensors are for the interpreter."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
 def new_status(device: torch.device) -> torch.Tensor:
     """i32[1] on the device, 0: nothing wrong so far. Launches set it to 1 and never back."""
     return torch.zeros(1, dtype=torch.int32, device=device)
@@ -54,7 +59,7 @@ def encode(
     _check(codec, (theta, local, feedback, feedback_out), payload)
     if (feedback is None) != (feedback_out is None):
         raise ValueError("encode: expected both of feedback and feedback_out, or neither")
-    with _on(theta):
+    with on(theta.device):
         kernels.encode_kernel[_grid(theta)](
             theta,
             local,
@@ -91,7 +96,7 @@ def apply(
             reference on the same bytes raises the error.
     """
     _check(codec, (theta, theta_out, local), payload)
-    with _on(theta):
+    with on(theta.device):
         kernels.apply_kernel[_grid(theta)](
             payload.view(torch.int16),
             theta,
@@ -115,11 +120,6 @@ def _format(codec: Codec) -> dict[str, int]:
 
 def _grid(theta: torch.Tensor) -> tuple[int]:
     return (-(-theta.numel() // (BLOCKS_PER_PROGRAM * BLOCK_ELEMENTS)),)
-
-
-def _on(tensor: torch.Tensor) -> AbstractContextManager[Any]:
-    """Triton launches on the current device. Tensors of the CPU are for its interpreter."""
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
 def _check(codec: Codec, vectors: tuple[torch.Tensor | None, ...], payload: torch.Tensor) -> None:

@@ -2,37 +2,28 @@
 """The golden cases: each computes bytes that must be the same on every machine."""
 
 import struct
-from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias
+from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 
-from federation.chunks import CHUNK_ELEMENTS, Float32Vector, fragment_digest, little_endian_bytes
+from federation.chunks import CHUNK_ELEMENTS, fragment_digest
 from federation.codecs.api import Codec
 from federation.codecs.payload import decode_vector, encode_vector, payload_bytes
 from federation.codecs.registry import codec_names, get_codec
 from federation.commit_pass import weighted_sum
 from federation.error_feedback import encode_with_feedback
 from federation.golden import inputs
+from federation.golden.case import KINDS, Case, Source, joined
+from federation.golden.chunk_cases import chunk_cases
 from federation.kernels import api as kernels
 from federation.outer_optimizer import apply_blob, apply_downlink, outer_step
 from federation.pseudo_gradient import fixed_order_dot, merge, pseudo_gradient
 from federation.weights import TOKENS, UNIFORM, round_weights
 
-Case: TypeAlias = Callable[[], bytes]
-
 _ELEMENTS: Final = 11 * 128 + 57
 """Eleven whole blocks and a part of one; see `_size` for codecs with large blocks."""
 
-Source: TypeAlias = Callable[[int, int], Float32Vector]
-
-_KINDS: Final[Mapping[str, Source]] = {
-    "usual": inputs.usual,
-    "wide": inputs.wide,
-    "tiny": inputs.tiny,
-    "halves": inputs.halves,
-    "few": inputs.few,
-}
 _OTHER_KINDS: Final[Mapping[str, Mapping[str, Source]]] = {
     "sparse": {"wide": inputs.half_range, "order": inputs.order_matters}
 }
@@ -51,10 +42,11 @@ def golden_cases() -> dict[str, Case]:
         "outer-step-momentum": lambda: _outer_steps(mu=0.9),
         "outer-step-plain": lambda: _outer_steps(mu=0.0),
         "kernel-arithmetic": _kernel_arithmetic,
+        **chunk_cases(),
     }
     for name in codec_names():
         codec = get_codec(name)
-        for kind, source in {**_KINDS, **_OTHER_KINDS.get(name, {})}.items():
+        for kind, source in {**KINDS, **_OTHER_KINDS.get(name, {})}.items():
             cases[f"codec-{name}-{kind}"] = _codec_case(codec, source)
             cases[f"kernel-{name}-{kind}"] = _kernel_case(codec, source)
         cases[f"error-feedback-{name}"] = _feedback_case(codec)
@@ -62,12 +54,8 @@ def golden_cases() -> dict[str, Case]:
     return cases
 
 
-def _bytes(*vectors: Float32Vector) -> bytes:
-    return b"".join(little_endian_bytes(vector) for vector in vectors)
-
-
 def _inputs() -> bytes:
-    return _bytes(*(source(seed, _ELEMENTS) for seed, source in enumerate((*_KINDS.values(), inputs.half_range))))
+    return joined(*(source(seed, _ELEMENTS) for seed, source in enumerate((*KINDS.values(), inputs.half_range))))
 
 
 def _size(codec: Codec) -> int:
@@ -78,7 +66,7 @@ def _size(codec: Codec) -> int:
 def _codec_case(codec: Codec, source: Source) -> Case:
     def case() -> bytes:
         payload = encode_vector(codec, source(7, _size(codec)))
-        return payload + _bytes(decode_vector(codec, _size(codec), payload))
+        return payload + joined(decode_vector(codec, _size(codec), payload))
 
     return case
 
@@ -91,7 +79,7 @@ def _kernel_case(codec: Codec, source: Source) -> Case:
         payload = np.empty(payload_bytes(codec, decoded.size), np.uint8)
         kernels.encode_into(codec, source(7, decoded.size), payload)
         kernels.decode_into(codec, payload, decoded)
-        return payload.tobytes() + _bytes(decoded)
+        return payload.tobytes() + joined(decoded)
 
     return case
 
@@ -102,7 +90,7 @@ def _feedback_case(codec: Codec) -> Case:
         for seed in range(4):
             payload, e = encode_with_feedback(codec, inputs.usual(seed, e.size), e, 0.95)
             out += payload
-        return out + _bytes(e)
+        return out + joined(e)
 
     return case
 
@@ -125,7 +113,7 @@ def _commits_case(codec: Codec) -> Case:
             blob = encode_vector(codec, u)
             theta, r = apply_blob(theta, u, decode_vector(codec, size, blob))
             held = apply_downlink(codec, held, blob)
-        return _bytes(theta, m, r, held)
+        return joined(theta, m, r, held)
 
     return case
 
@@ -142,18 +130,18 @@ def _weights() -> bytes:
 def _weighted_sum() -> bytes:
     parts = [inputs.usual(seed, _ELEMENTS) for seed in range(5)]
     weights = round_weights([(f"s{i}", 10 + 7 * i) for i in range(5)], TOKENS)
-    return _bytes(weighted_sum(zip(weights, parts, strict=True), _ELEMENTS))
+    return joined(weighted_sum(zip(weights, parts, strict=True), _ELEMENTS))
 
 
 def _merge() -> bytes:
-    pairs = [(source(1, _ELEMENTS), source(2, _ELEMENTS)) for source in _KINDS.values()]
-    return _bytes(*(merge(theta, local, alpha) for theta, local in pairs for alpha in (0.0, 0.25, 0.7, 1.0)))
+    pairs = [(source(1, _ELEMENTS), source(2, _ELEMENTS)) for source in KINDS.values()]
+    return joined(*(merge(theta, local, alpha) for theta, local in pairs for alpha in (0.0, 0.25, 0.7, 1.0)))
 
 
 def _fixed_order_dot() -> bytes:
     sizes = (1, 2, 3, 127, 128, 1000, _ELEMENTS)
     dots = [fixed_order_dot(inputs.usual(1, n), inputs.usual(2, n)) for n in sizes]
-    dots += [fixed_order_dot(source(3, _ELEMENTS), source(3, _ELEMENTS)) for source in _KINDS.values()]
+    dots += [fixed_order_dot(source(3, _ELEMENTS), source(3, _ELEMENTS)) for source in KINDS.values()]
     return struct.pack(f"<{len(dots)}d", *dots)
 
 
@@ -171,7 +159,7 @@ def _outer_steps(*, mu: float) -> bytes:
         m, u = outer_step(m, r, source(seed, _ELEMENTS), 0.7, mu)
         r = np.multiply(u, np.float32(0.125))
         steps += [m, u]
-    return _bytes(*steps)
+    return joined(*steps)
 
 
 def _kernel_arithmetic() -> bytes:
@@ -189,4 +177,4 @@ def _kernel_arithmetic() -> bytes:
     kernels.merge_into(x, outs[8], 0.3, outs[8])
     lanes = kernels.new_lanes()
     kernels.dot_add(x, z, lanes)
-    return _bytes(*outs) + struct.pack("<d", kernels.fold_lanes(lanes))
+    return joined(*outs) + struct.pack("<d", kernels.fold_lanes(lanes))

@@ -12,7 +12,9 @@ import numpy as np
 
 from federation.durable.real import RealFileSystem
 from federation.errors import FederationError, NumericsMismatchError
-from federation.golden.cases import Case, golden_cases
+from federation.golden.case import Case
+from federation.golden.cases import golden_cases
+from federation.kernels.dispatch import compiler
 from federation.manifest import NUMERICS_VERSION
 
 DIRECTORY: Final = Path(__file__).parent
@@ -26,7 +28,9 @@ _HEAD_BYTES: Final = 32
 def check_golden_vectors(
     cases: Mapping[str, Case] | None = None, expected: Mapping[str, Mapping[str, Any]] | None = None
 ) -> int:
-    """Computes every case and compares; returns their number. Takes about a second.
+    """Computes every case and compares; returns their number.
+
+    Takes about a second; half a minute where no compiled code is kept yet.
 
     Args:
         cases, expected: of the package where not given.
@@ -41,7 +45,8 @@ def check_golden_vectors(
     if wrong:
         raise NumericsMismatchError(
             f"golden vectors of numerics version {NUMERICS_VERSION}: expected {len(expected)} cases to match, found "
-            f"other bytes in {', '.join(wrong)} (numpy {np.__version__}, {platform.machine()})",
+            f"other bytes in {', '.join(wrong)} (numpy {np.__version__}, {compiler() or 'no compiler'}, "
+            f"{platform.machine()})",
             advice="This machine would not compute the run's bits: check numpy's build and flush-to-zero settings.",
         )
     return len(cases)

@@ -27,6 +27,7 @@ from federation.kernels.strips import (
     encode_into,
     merge_into,
     outer_step_into,
+    strips_of,
     subtract,
 )
 from federation.pseudo_gradient import NUM_LANES, Lanes, fold_lanes, new_lanes
@@ -53,5 +54,6 @@ __all__ = [
     "merge_into",
     "new_lanes",
     "outer_step_into",
+    "strips_of",
     "subtract",
 ]

@@ -12,10 +12,10 @@ import numpy as np
 
 from federation.chunks import CHUNK_ELEMENTS, Float32Vector
 from federation.codecs.api import ByteVector, Codec
+from federation.codecs.payload import bytes_of
 from federation.kernels import strips
 from federation.kernels.dispatch import codec_numbers, span_kernels
 from federation.pseudo_gradient import NUM_LANES, Lanes, fold_rows
-from federation.strips import bytes_of, strips_of
 
 State: TypeAlias = tuple[Float32Vector, Float32Vector, Float32Vector]
 """theta, momentum, residual of a chunk."""
@@ -220,7 +220,7 @@ def _strips_with_scratch(
 ) -> Iterator[tuple[slice, Float32Vector, ByteVector]]:
     """Every strip: where it is, scratch f32[strip], and its bytes of `raw`."""
     scratch = np.empty(min(strips.STRIP_ELEMENTS, num_elements), np.float32)
-    for part in strips_of(0, num_elements):
+    for part in strips.strips_of(0, num_elements):
         yield part, scratch[: part.stop - part.start], raw[bytes_of(codec, part)]
 
 

@@ -34,6 +34,7 @@ from federation.kernels.compiled import (
     STATUS,
     STORED_IN,
     STORED_OUT,
+    Integer,
     address_of,
     call_at,
     compiled,
@@ -45,6 +46,9 @@ from federation.pseudo_gradient import NUM_LANES, Lanes
 
 CodecNumbers: TypeAlias = tuple[int, int, int, int]
 """Address of encode_blocks, address of decode_blocks, elements of a block, bytes of a block."""
+
+Addresses: TypeAlias = npt.NDArray[np.int64]
+"""i64[sites]: where payloads begin; each has the same number of bytes."""
 
 _CODEC: Final[Any] = tuple_of(COUNT, 4)
 _STRIP: Final = 8192
@@ -259,6 +263,81 @@ def _step(
         m_new[i] = moved
 
 
+@inlined
+def _decode_site(up: CodecNumbers, address: Integer, raw_bytes: int, start: int, stop: int, part: Float32Vector) -> int:
+    """A strip of the payload that begins at an address."""
+    raw = carray(pointer_to(address), (raw_bytes,))
+    return _decode(up, _stored(up, raw, start, stop), part)
+
+
+@inlined
+def _aggregate(
+    up: CodecNumbers,
+    addresses: Addresses,
+    raw_bytes: int,
+    weights: Float32Vector,
+    start: int,
+    stop: int,
+    part_KS: Blocks,
+    g: Float32Vector,
+) -> int:
+    """g = 0 + w_1 D_1 + w_2 D_2 + ... of a strip; the decoded strips remain in as many rows as there are."""
+    for i in range(g.size):
+        g[i] = 0
+    for site in range(addresses.size):
+        part = part_KS[site % part_KS.shape[0], : stop - start]
+        if _decode_site(up, addresses[site], raw_bytes, start, stop, part) != 0:
+            return _REFUSED
+        weight = weights[site]
+        for i in range(g.size):
+            g[i] = g[i] + weight * part[i]
+    return 0
+
+
+@inlined
+def _add_up(
+    up: CodecNumbers,
+    addresses: Addresses,
+    raw_bytes: int,
+    start: int,
+    stop: int,
+    part_KS: Blocks,
+    g: Float32Vector,
+    squares_KL: Lanes,
+    dots_KL: Lanes,
+    square: Lanes,
+) -> int:
+    """Adds |D_i|^2, <D_i, g> and |g|^2 of a strip to their lanes; decodes again what `_aggregate` could not hold."""
+    num_sites, held = addresses.size, part_KS.shape[0] == addresses.size
+    for site in range(num_sites):
+        part = part_KS[site % part_KS.shape[0], : stop - start]
+        if not held and _decode_site(up, addresses[site], raw_bytes, start, stop, part) != 0:
+            return _REFUSED
+        _add_products(part, g, squares_KL[site], dots_KL[site])
+    _add_squares(g, square)
+    return 0
+
+
+@inlined
+def _send_down(
+    down: CodecNumbers,
+    u: Float32Vector,
+    stored_BS: Stored,
+    decoded: Float32Vector,
+    theta: Float32Vector,
+    theta_new: Float32Vector,
+    r_new: Float32Vector,
+) -> int:
+    """The downlink's bytes of u, and `federation.outer_optimizer.apply_blob` of them."""
+    if _encode(down, u, stored_BS) != 0 or _decode(down, stored_BS, decoded) != 0:
+        return _REFUSED
+    for i in range(u.size):
+        theta_new[i] = theta[i] - decoded[i]
+    for i in range(u.size):
+        r_new[i] = u[i] - decoded[i]
+    return 0
+
+
 @compiled(
     STATUS,
     _CODEC,
@@ -275,7 +354,7 @@ def _step(
 def commit(
     up: CodecNumbers,
     down: CodecNumbers,
-    addresses: npt.NDArray[np.int64],
+    addresses: Addresses,
     raw_bytes: int,
     max_held: int,
     weights: Float32Vector,
@@ -297,38 +376,19 @@ def commit(
     Payloads come as the addresses of `raw_bytes` bytes each: they lie in different memory, often in mapped files.
     Decoded strips of up to `max_held` sites are kept for the second pass over a strip; of more, all are decoded twice.
     """
-    num_sites = addresses.size
-    held = num_sites <= max_held
-    part_KS = np.empty((num_sites if held else 1, _STRIP), np.float32)
+    num_rows = addresses.size if addresses.size <= max_held else 1
+    part_KS = np.empty((num_rows, _STRIP), np.float32)
     g_S, u_S, decoded_S = np.empty(_STRIP, np.float32), np.empty(_STRIP, np.float32), np.empty(_STRIP, np.float32)
     for start in range(0, theta.size, _STRIP):
         stop = min(start + _STRIP, theta.size)
         g, u, decoded = g_S[: stop - start], u_S[: stop - start], decoded_S[: stop - start]
-        for i in range(g.size):
-            g[i] = 0
-        for site in range(num_sites):
-            part = part_KS[site if held else 0, : stop - start]
-            raw = carray(pointer_to(addresses[site]), (raw_bytes,))
-            if _decode(up, _stored(up, raw, start, stop), part) != 0:
-                return _REFUSED
-            weight = weights[site]
-            for i in range(g.size):
-                g[i] = g[i] + weight * part[i]
-        for site in range(num_sites):
-            part = part_KS[site if held else 0, : stop - start]
-            if not held:
-                raw = carray(pointer_to(addresses[site]), (raw_bytes,))
-                if _decode(up, _stored(up, raw, start, stop), part) != 0:
-                    return _REFUSED
-            _add_products(part, g, squares_KL[site], dots_KL[site])
-        _add_squares(g, square)
+        if _aggregate(up, addresses, raw_bytes, weights, start, stop, part_KS, g) != 0:
+            return _REFUSED
+        if _add_up(up, addresses, raw_bytes, start, stop, part_KS, g, squares_KL, dots_KL, square) != 0:
+            return _REFUSED
         _step(m[start:stop], r[start:stop], g, lr, mu, m_new[start:stop], u)
         stored_BS = _stored(down, blob, start, stop)
-        if _encode(down, u, stored_BS) != 0 or _decode(down, stored_BS, decoded) != 0:
-            return _REFUSED
         theta_s, theta_new_s, r_new_s = theta[start:stop], theta_new[start:stop], r_new[start:stop]
-        for i in range(g.size):
-            theta_new_s[i] = theta_s[i] - decoded[i]
-        for i in range(g.size):
-            r_new_s[i] = u[i] - decoded[i]
+        if _send_down(down, u, stored_BS, decoded, theta_s, theta_new_s, r_new_s) != 0:
+            return _REFUSED
     return 0

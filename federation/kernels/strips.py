@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arithmetic of the update path on strips of at most a chunk, one operation a call (see `api`).
+"""Strips, the cache-sized parts of a chunk, and the arithmetic of the update path on them, one operation a call.
 
 Every function gives the bits of its numpy reference; errors are raised by the reference itself,
 and `out` holds anything then. No function allocates more than a few blocks, all may run on many threads at once. The
-first call compiles, or loads what was compiled before.
+first call compiles, or loads what was compiled before. Vectors may be longer than a strip, up to a chunk.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,12 @@ from federation.pseudo_gradient import Lanes
 
 STRIP_ELEMENTS: Final = 32_768
 """Elements worked on at a time: scratch of this size stays in a core's cache; a multiple of every codec's block."""
+
+
+def strips_of(start: int, stop: int) -> Iterator[slice]:
+    """A chunk's bounds, as elements of its fragment, in strips of `STRIP_ELEMENTS`; the last is shorter."""
+    for first in range(start, stop, STRIP_ELEMENTS):
+        yield slice(first, min(first + STRIP_ELEMENTS, stop))
 
 
 def encode_into(codec: Codec, x: Float32Vector, out: ByteVector) -> None:

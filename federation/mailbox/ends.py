@@ -7,10 +7,9 @@ only; the process that owns the mailbox reads and writes the same files at the s
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from federation.blobs.partial import num_pieces_of, partial_digests
 from federation.durable.api import FileSystem
@@ -29,147 +28,18 @@ from federation.mailbox.layout import (
     ACK,
     BLOBS,
     IN,
-    OUT,
     PARTIAL,
-    STAGED_SUFFIX,
     STATE,
-    MessageName,
     is_named_by,
     parse_message_name,
 )
-from federation.mailbox.outbox import blobs_named_by
+from federation.mailbox.out_end import Offered, OutEnd, check_digest, checked_name
 from federation.mailbox.state import read_state
-from federation.merkle import BLOB_PIECE_BYTES
-
-_MAX_PIECES: Final = num_pieces_of(DEFAULT_LIMITS.max_blob_bytes)
 
 __all__ = ["InEnd", "MailboxLimits", "Offered", "OutEnd", "Ranges", "Vouch"]
 
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
 """Ascending ranges of numbers, first and last of each included."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Offered:
-    """What an out/ offers at one moment.
-
-    Attributes:
-        first_offered: lowest number that is not withdrawn, `next_sequence` if there is none.
-        next_sequence: number that the next message will have.
-        names: number of each message offered, ascending, and its file name.
-        blobs: digest and size in bytes of each blob offered, in the order of the messages that name them: a peer with
-            little room must not be filled with what later messages need.
-        acknowledgement: content of the slot, b"" if it is empty.
-    """
-
-    first_offered: int
-    next_sequence: int
-    names: Mapping[int, str]
-    blobs: tuple[tuple[str, int], ...]
-    acknowledgement: bytes
-
-
-class OutEnd:
-    """`out/` of one mailbox, to be read by a courier. Threads may share it."""
-
-    def __init__(self, fs: FileSystem, base: str) -> None:
-        self._fs = fs
-        self._out = f"{base}/{OUT}"
-        self._state = f"{base}/{STATE}"
-        self._blob_bytes: dict[str, int] = {}
-        self._named: dict[str, tuple[str, ...]] = {}
-
-    def look(self) -> Offered:
-        """What is offered now. Raises CorruptObjectError if the mailbox's state cannot be read."""
-        names, first_offered, next_sequence = self._numbers()
-        # After the messages: so every blob of a message that is listed is listed, unless it is withdrawn just now.
-        blobs = self._in_order(names.values(), self._blobs())
-        try:
-            acknowledgement = self._fs.read(f"{self._out}/{ACK}", max_bytes=DEFAULT_LIMITS.max_envelope_bytes)
-        except ObjectNotFoundError:
-            acknowledgement = b""
-        return Offered(
-            first_offered=first_offered,
-            next_sequence=next_sequence,
-            names=names,
-            blobs=blobs,
-            acknowledgement=acknowledgement,
-        )
-
-    def read_message(self, name: str) -> bytes | None:
-        """The bytes of one message; None if it was withdrawn. Raises ProtocolError if it is no message's name."""
-        _parsed(name)
-        try:
-            return self._fs.read(f"{self._out}/{name}", max_bytes=DEFAULT_LIMITS.max_envelope_bytes)
-        except ObjectNotFoundError:
-            return None
-
-    def read_piece(self, digest: str, piece: int) -> bytes:
-        """One piece of an offered blob, 1 MiB but for the last one. Raises ObjectNotFoundError, ProtocolError."""
-        _check_digest(digest)
-        if 0 <= piece < _MAX_PIECES:
-            path = f"{self._out}/{BLOBS}/{digest}"
-            data = self._fs.read_range(path, piece * BLOB_PIECE_BYTES, BLOB_PIECE_BYTES)
-            if data:
-                return data
-        raise ObjectNotFoundError(f"blob {digest}: expected a piece {piece}, found none")
-
-    def check_not_rolled_back(self, received_through: int) -> None:
-        """Raises RolledBackError if the peer has received a number that this mailbox has not used yet."""
-        _, _, next_sequence = self._numbers()
-        if received_through >= next_sequence:
-            raise RolledBackError(
-                f"{self._out}: expected the peer to have received messages below {next_sequence}, "
-                f"found that it has received {received_through}",
-                advice="This mailbox was restored from an old backup: its next messages would carry used numbers.",
-            )
-
-    def _numbers(self) -> tuple[dict[int, str], int, int]:
-        """The messages offered, the first number that is not withdrawn, and the next one, all as of one moment.
-
-        The mailbox writes its state before it deletes messages, and not whenever it posts one. So the names count,
-        and where there are none the state; a state that changed meanwhile does not fit the names in between.
-        """
-        before = read_state(self._fs, self._state).next_sequence
-        while True:
-            names, used = self._listed()
-            after = read_state(self._fs, self._state).next_sequence
-            if after == before:
-                following = max(after, max(used, default=0) + 1)
-                return names, min(used, default=following), following
-            before = after
-
-    def _listed(self) -> tuple[dict[int, str], set[int]]:
-        """The messages offered, and all numbers in use: one that is only staged is offered soon, perhaps was before."""
-        names: dict[int, str] = {}
-        used: set[int] = set()
-        for name in self._fs.list(self._out):
-            found = parse_message_name(name.removesuffix(STAGED_SUFFIX))
-            if found is not None:
-                used.add(found.sequence)
-                if not name.endswith(STAGED_SUFFIX):
-                    names[found.sequence] = name
-        return names, used
-
-    def _in_order(self, names: Iterable[str], blobs: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-        known = self._named  # a message never changes: it is read once
-        self._named = {name: known[name] if name in known else self._named_by(name) for name in names}
-        order = dict.fromkeys(digest for named in self._named.values() for digest in named if digest in blobs)
-        return tuple((digest, blobs[digest]) for digest in (*order, *sorted(blobs.keys() - order.keys())))
-
-    def _named_by(self, name: str) -> tuple[str, ...]:
-        try:
-            return blobs_named_by(self.read_message(name) or b"")
-        except (ProtocolError, LimitExceededError):  # its reader says what is wrong with it
-            return ()
-
-    def _blobs(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for digest in filter(is_digest, self._fs.list(f"{self._out}/{BLOBS}")):
-            with suppress(ObjectNotFoundError):  # withdrawn just now
-                found[digest] = self._blob_bytes.get(digest) or self._fs.size(f"{self._out}/{BLOBS}/{digest}")
-        self._blob_bytes = found  # a blob never changes: its size is asked for once
-        return found
 
 
 class InEnd:
@@ -221,7 +91,7 @@ class InEnd:
             LimitExceededError: larger than a message may be.
             OverloadedError: the peer has left too much here already.
         """
-        parsed = _parsed(name)
+        parsed = checked_name(name)
         _check_message_size(name, data)
         if not is_named_by(parsed, data):
             raise ProtocolError(f"{name}: expected the bytes that this name speaks of, found {len(data)} others")
@@ -283,7 +153,7 @@ class InEnd:
         """
         missing: list[str] = []
         for digest, num_bytes in offered:
-            _check_digest(digest)
+            check_digest(digest)
             if not self._arriving.is_complete(digest, num_bytes):
                 missing.append(digest)
         return missing
@@ -381,7 +251,7 @@ class InEnd:
             return False
 
     def _check_blob(self, digest: str, num_bytes: int) -> None:
-        _check_digest(digest)
+        check_digest(digest)
         most = min(self._limits.max_blob_bytes, self._limits.max_pending_bytes)
         if not 0 <= num_bytes <= most:
             raise LimitExceededError(f"blob {digest}: expected 0 to {most} bytes, found {num_bytes}")
@@ -395,18 +265,6 @@ def _ranges(numbers: Iterable[int]) -> Ranges:
         else:
             found.append((number, number))
     return tuple(found)
-
-
-def _parsed(name: str) -> MessageName:
-    parsed = parse_message_name(name)
-    if parsed is None:
-        raise ProtocolError(f"message: expected <12 digits>-<16 hexadecimal characters>.msg, found {name!r:.80}")
-    return parsed
-
-
-def _check_digest(digest: str) -> None:
-    if not is_digest(digest):
-        raise ProtocolError(f"blob: expected a digest of 64 lower-case hexadecimal characters, found {digest!r:.80}")
 
 
 def _check_message_size(name: str, data: bytes) -> None:

@@ -10,11 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 
 from federation.chunks import ChunkGrid, Float32Vector
+
+STATE_BYTES: Final = 12
+"""Of one element of a version: theta, momentum and residual."""
 
 
 class StateChunk(NamedTuple):
@@ -186,6 +189,10 @@ class StateStore(ABC):
         for version in self.versions(run, fragment):
             if version and version not in current:
                 self.delete(run, fragment, version)
+
+    def bytes_wanted(self, run: str, fragment: int, num_elements: int) -> int:
+        """Bytes of disk that the next version of a fragment may take beyond what is there; 0 for stores in memory."""
+        return 0
 
     def close(self) -> None:  # noqa: B027 - most stores do nothing in the background
         """Ends what the store does in the background; what was not done then is abandoned, and can be rebuilt."""

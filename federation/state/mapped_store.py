@@ -20,7 +20,10 @@ import numpy.typing as npt
 from federation.chunks import Float32Vector
 from federation.durable.real import RealFileSystem
 from federation.errors import CorruptObjectError
-from federation.state.api import StateChunk, StateReader, StateStore, StateWriter
+from federation.state.api import STATE_BYTES, StateChunk, StateReader, StateStore, StateWriter
+
+NUM_SETS: Final = 3
+"""Of files of one fragment at the same time: the current version, the one before, and the next one."""
 
 _ITEM_BYTES: Final = 4
 _SUFFIX: Final = ".f32"
@@ -99,6 +102,13 @@ class MappedStateStore(StateStore):
     def versions(self, run: str, fragment: int) -> list[int]:
         names = self._fs.list(f"{self._base}/{run}/{fragment}")
         return sorted(int(name) for name in names if name.isdecimal())
+
+    def bytes_wanted(self, run: str, fragment: int, num_elements: int) -> int:
+        with self._lock:
+            spare = self._spare.get((run, fragment), [])
+            num_missing = NUM_SETS - len(self.versions(run, fragment)) - len(spare)
+            at_least = 0 if any(not files.is_lent for files in spare) else 1
+        return max(num_missing, at_least) * STATE_BYTES * num_elements
 
     def close(self) -> None:
         """Gives up the files that were kept for the next version."""

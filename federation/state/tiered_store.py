@@ -77,6 +77,9 @@ class TieredStateStore(StateStore):
             if version not in (0, newest) and not self._is_copying((run, fragment, version)):
                 self.durable.delete(run, fragment, version)
 
+    def bytes_wanted(self, run: str, fragment: int, num_elements: int) -> int:
+        return sum(tier.bytes_wanted(run, fragment, num_elements) for tier in (self.mapped, self.durable))
+
     def drain(self) -> None:
         """Waits for the copies under way."""
         self._background.drain()

@@ -17,10 +17,10 @@ import zarr
 from zarr.codecs import Crc32cCodec
 from zarr.storage import LocalStore
 
-from federation.chunks import CHUNK_ELEMENTS
+from federation.chunks import CHUNK_ELEMENTS, ChunkGrid
 from federation.durable.real import RealFileSystem
 from federation.errors import CorruptObjectError, DiskFullError, StorageError
-from federation.state.api import StateChunk, StateReader, StateStore, StateWriter
+from federation.state.api import STATE_BYTES, StateChunk, StateReader, StateStore, StateWriter
 
 CHUNKS_PER_SHARD: Final = 8
 FORMAT_VERSION: Final = 1
@@ -63,6 +63,12 @@ class ZarrStateStore(StateStore):
     def versions(self, run: str, fragment: int) -> list[int]:
         names = self._fs.list(f"{self._base}/{run}/{fragment}")
         return sorted(int(name) for name in names if name.isdecimal())
+
+    def bytes_wanted(self, run: str, fragment: int, num_elements: int) -> int:
+        """For the next version, written while the newest one is kept, and for that one too if there is only theta_0."""
+        num_stored = ChunkGrid(num_elements).num_chunks * CHUNK_ELEMENTS  # zarr fills the last chunk up
+        has_newest = any(self.versions(run, fragment))
+        return (1 if has_newest else 2) * STATE_BYTES * num_stored
 
     def _path(self, run: str, fragment: int, version: int) -> str:
         return f"{self._base}/{run}/{fragment}/{version}"

@@ -17,7 +17,7 @@ EXIT_FAILED = 1
 @AS_JSON
 @click.pass_context
 def doctor(context: click.Context, site_dir: Path, as_json: bool) -> None:
-    """Looks at configuration, roster, certificate, courier, clock, disk and numerics; exits 1 if something fails."""
+    """Looks at configuration, roster, certificate, courier, clock, disk, numerics; exits 1 if something fails."""
     findings = examine(site_dir)
     failed = any(finding.verdict is Verdict.FAILED for finding in findings)
     echo({"ok": not failed, "checks": [asdict(f) for f in findings]}, "\n".join(map(_line, findings)), as_json)

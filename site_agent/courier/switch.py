@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from federation.durable.real import RealFileSystem
 from federation.errors import FederationError
@@ -17,6 +17,7 @@ from federation.rpc.status import CourierStatus
 from site_agent import layout
 from site_agent.courier import spool
 from site_agent.courier.choice import CourierKind, read_choice, write_status
+from site_agent.courier.watched import WatchedFile
 from site_agent.site_config import SITE_FILE, SiteConfig, load_courier_section
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ class CourierSwitch:
             vouch: `BlobStore.vouch` of the agent's store.
         """
         self._fs, self._config, self._arrived, self._vouch = fs, config, arrived, vouch
-        self._config_seen = self._fingerprint()
+        self._section = WatchedFile(fs, SITE_FILE, lambda: load_courier_section(fs.root), config.courier)
+        self._choice = WatchedFile.unread(fs, layout.COURIER, lambda: read_choice(fs), CourierKind.SPOOL)
+        endpoint = lambda: credentials.read_text(fs, credentials.ENDPOINT)  # noqa: E731
+        self._endpoint = WatchedFile.unread(fs, credentials.ENDPOINT, endpoint, "")
         self._thread: CourierThread | None = None
         self._chosen: tuple[CourierKind, str] | None = None
         self._retry_at = 0.0
@@ -52,9 +56,14 @@ class CourierSwitch:
         self._writing = threading.Lock()
 
     def follow(self) -> None:
-        """Starts, stops or restarts the courier if the operator chose anew since the last call. Never raises."""
+        """Starts, stops or restarts the courier if the operator chose anew since the last call. Never raises.
+
+        Called with each pass of the agent: while no file has changed, three are looked at and none is read.
+        """
         self._read_config()
-        chosen = (self._read_choice(), credentials.read_text(self._fs, credentials.ENDPOINT))
+        self._look(self._choice)
+        self._look(self._endpoint)
+        chosen = (self._choice.value, self._endpoint.value)
         dials = chosen[0] is CourierKind.GRPC
         due = self._thread is None and dials and time.monotonic() >= self._retry_at
         if chosen != self._chosen or due:
@@ -87,23 +96,11 @@ class CourierSwitch:
         self._status = replace(self._status, connected=False)
         self._tell(at_once=True)
 
-    def _fingerprint(self) -> tuple[int, ...] | None:
-        try:
-            return self._fs.fingerprint(SITE_FILE)
-        except FederationError:
-            return None
-
     def _read_config(self) -> None:
         """Takes over `[courier]` of site.toml if the file has changed; one with mistakes in it changes nothing."""
-        seen = self._fingerprint()
-        if seen == self._config_seen:
+        if not self._look(self._section):
             return
-        self._config_seen, before = seen, self._config.courier
-        try:
-            section = load_courier_section(self._fs.root)
-        except FederationError as error:
-            LOG.warning("courier: %s", in_one_line(error))
-            return
+        section, before = self._section.value, self._config.courier
         self._config = self._config.model_copy(update={"courier": section})
         if section.http_proxy != before.http_proxy:
             self._chosen = None  # the line goes another way: begin anew
@@ -112,12 +109,12 @@ class CourierSwitch:
             if self._thread is not None:
                 self._thread.limit_upload(section.max_upload_bytes_per_second)
 
-    def _read_choice(self) -> CourierKind:
+    def _look(self, file: WatchedFile[Any]) -> bool:
         try:
-            return read_choice(self._fs)
+            return file.look()
         except FederationError as error:
-            LOG.warning("courier: %s", error)
-            return self._chosen[0] if self._chosen else CourierKind.SPOOL
+            LOG.warning("courier: %s", in_one_line(error))
+            return False
 
     def _start(self) -> None:
         now_us = time.time_ns() // 1000

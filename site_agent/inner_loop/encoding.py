@@ -7,10 +7,9 @@ from typing import NamedTuple, TypeAlias
 from federation.chunk_pool import in_order
 from federation.chunks import ChunkGrid, Float32Vector
 from federation.codecs.api import ByteVector, Codec
-from federation.codecs.payload import chunk_span
+from federation.codecs.payload import bytes_of, chunk_span
 from federation.kernels import api as kernels
 from federation.piece_hashes import PieceHashes
-from federation.strips import bytes_of
 from site_agent.inner_loop.parameters import LocalFragment, Run
 
 Sink: TypeAlias = Callable[[memoryview], None]

@@ -13,15 +13,16 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
+from federation.chunk_pool import on_chunks
 from federation.chunks import Float32Vector
 from federation.codecs.api import ByteVector
-from federation.codecs.payload import payload_bytes
+from federation.codecs.payload import bytes_of, payload_bytes
 from federation.codecs.registry import get_codec
 from federation.errors import DigestMismatchError, NonFiniteUpdateError
 from federation.kernels import api as kernels
 from federation.manifest import Manifest
-from federation.strips import bytes_of, on_chunks
 from site_agent.inner_loop.encoding import Feedback, Sink, encode_fragment
+from site_agent.inner_loop.encoding_on_device import DeviceEncoding
 from site_agent.inner_loop.global_model import GlobalModel
 from site_agent.inner_loop.parameters import LocalFragment, LocalParameters
 from site_agent.inner_loop.progress import InFlight
@@ -50,7 +51,7 @@ class Exchange:
         self.payloads: dict[int, ByteVector] = {}
         self._manifest = manifest
         self._codec, self._down = get_codec(manifest.codecs.up), get_codec(manifest.codecs.down)
-        self._local = local
+        self._local, self._on_device = local, DeviceEncoding(self._codec)
         self._snapshot: list[Float32Vector] = []
         # Rounds whose payloads lie in memory that a training checkpoint gave; payloads that only a writer may read.
         self._restored: set[int] = set()
@@ -73,13 +74,10 @@ class Exchange:
         Raises:
             NonFiniteUpdateError: a local parameter is NaN or infinite, or the codec cannot hold a value.
         """
-        theta, local = self.model.theta[fragment], self._local.fragment(fragment)
-        feedback, num_threads = self._feedback_for(fragment), self.model.num_threads
-        payload = self.model.spares.take_payload(payload_bytes(self._codec, theta.size))
+        feedback = self._feedback_for(fragment)
+        payload = self.model.spares.take_payload(payload_bytes(self._codec, self.model.theta[fragment].size))
         try:
-            digest = encode_fragment(
-                self._codec, theta, local, payload, feedback=feedback, num_threads=num_threads, sink=sink
-            )
+            digest = self._encode(fragment, payload, feedback, sink)
         except NonFiniteUpdateError as error:
             raise self._not_finite(round_number, fragment) or error from None
         if feedback is not None:
@@ -87,6 +85,16 @@ class Exchange:
         self.payloads[round_number] = payload
         self._restored.discard(round_number)
         return payload, digest
+
+    def _encode(self, fragment: int, payload: ByteVector, feedback: Feedback | None, sink: Sink) -> str:
+        """Where the local parameters lie if that is possible, else here: the same bytes."""
+        theta, there = self.model.theta[fragment], self._local.on_device(fragment)
+        if there is not None and self._on_device.is_ready(there[0].device):
+            return self._on_device.encode(theta, there, payload, feedback=feedback, sink=sink)
+        local, num_threads = self._local.fragment(fragment), self.model.num_threads
+        return encode_fragment(
+            self._codec, theta, local, payload, feedback=feedback, num_threads=num_threads, sink=sink
+        )
 
     def _feedback_for(self, fragment: int) -> Feedback | None:
         codecs = self._manifest.codecs

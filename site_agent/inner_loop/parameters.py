@@ -19,6 +19,9 @@ from site_agent.inner_loop.seam import Float32Array, GlobalSlice, Shard
 RUN_ELEMENTS = 16_384
 """Fewer elements in a row are copied together with their neighbours: that costs less than a call of their own."""
 
+ACCELERATORS = ("cuda",)
+"""What torch calls devices that may encode what lies on them; ROCm's are called cuda too."""
+
 
 class Run(NamedTuple):
     """Elements that are worked on together.
@@ -164,6 +167,13 @@ class LocalParameters:
         """Every fragment of the local model as it is now."""
         return self._fragments(range(len(self._tables)))
 
+    def on_device(self, fragment: int) -> list[torch.Tensor] | None:
+        """A fragment as flat fp32 views, one after the other, where it lies so on one accelerator; else None."""
+        views = _flat_views(self._tables[fragment], self._by_name())
+        places = {(view.device, view.dtype) for view in views}
+        is_usable = len(places) == 1 and all(d.type in ACCELERATORS and t == torch.float32 for d, t in places)
+        return views if is_usable else None
+
     def read(self, fragment: int) -> Float32Vector:
         """A copy of one fragment of the local model, f32[num_elements]."""
         vector = np.empty(self._tables[fragment].num_elements, np.float32)
@@ -177,10 +187,14 @@ class LocalParameters:
         local.finish()
 
     def _fragments(self, wanted: Iterable[int]) -> list[LocalFragment]:
+        by_name = self._by_name()
+        return [_local_fragment(self._tables[p], by_name) for p in wanted]
+
+    def _by_name(self) -> dict[str, list[Shard]]:
         by_name: dict[str, list[Shard]] = {}
         for shard in self._shards():
             by_name.setdefault(shard.name, []).append(shard)
-        return [_local_fragment(self._tables[p], by_name) for p in wanted]
+        return by_name
 
 
 def _local_fragment(table: FragmentTable, shards: dict[str, list[Shard]]) -> LocalFragment:
@@ -191,6 +205,18 @@ def _local_fragment(table: FragmentTable, shards: dict[str, list[Shard]]) -> Loc
             segments.append((entry.offset + offset, values))
             staged += stand_ins
     return LocalFragment(sorted(segments, key=lambda segment: segment[0]), staged)
+
+
+def _flat_views(table: FragmentTable, shards: dict[str, list[Shard]]) -> list[torch.Tensor]:
+    """A fragment's shards in the order of their elements; none at all if one of them is not flat in the fragment."""
+    views: list[tuple[int, torch.Tensor]] = []
+    for entry in table.entries:
+        for shard in shards[entry.name]:
+            offset = _flat_offset(shard.where, entry.shape)
+            if offset is None or not shard.tensor.is_contiguous():
+                return []
+            views.append((entry.offset + offset, shard.tensor.detach().view(-1)))
+    return [view for _, view in sorted(views, key=lambda placed: placed[0])]
 
 
 def _segments_of(entry: TableEntry, shards: Sequence[Shard]) -> list[tuple[int, Float32Vector, list[Staged]]]:

@@ -267,3 +267,28 @@ def test_versions_outlive_the_store(store: StateStore, tmp_path: Path) -> None:
 
 def reopened(store: StateStore, tmp_path: Path) -> StateStore:
     return store if isinstance(store, MemoryStateStore) else type(store)(RealFileSystem(tmp_path))  # type: ignore[call-arg]
+
+
+def disk_bytes(root: Path) -> int:
+    return sum(path.lstat().st_blocks * 512 for path in root.rglob("*"))
+
+
+def test_no_version_takes_more_of_the_disk_than_was_said_before(store: StateStore, tmp_path: Path) -> None:
+    num_elements, directories = CHUNK_ELEMENTS + 5000, 256 * 1024
+    for version in range(6):
+        wanted, before = store.bytes_wanted("run-1", 2, num_elements), disk_bytes(tmp_path)
+        write(store, version, num_elements, seed=version)
+        if isinstance(store, TieredStateStore):
+            store.drain()
+        assert disk_bytes(tmp_path) - before <= wanted + directories
+        store.prune("run-1", 2, current=[version, version - 1], in_force=range(version + 1))
+
+
+def test_what_is_wanted_of_the_disk_is_little_once_versions_are_there(tmp_path: Path) -> None:
+    store, num_elements = TieredStateStore(RealFileSystem(tmp_path), in_background=False), CHUNK_ELEMENTS
+    assert store.bytes_wanted("run-1", 2, num_elements) == (36 + 24) * num_elements
+    for version in range(4):
+        write(store, version, num_elements)
+        store.prune("run-1", 2, current=[version, version - 1], in_force=range(version + 1))
+    assert store.bytes_wanted("run-1", 2, num_elements) == 12 * num_elements  # a durable copy beside the last one
+    store.close()

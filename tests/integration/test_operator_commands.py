@@ -385,4 +385,6 @@ def test_status_shows_what_somebody_has_to_see_to(office: Office) -> None:
     assert document["problems"] == ["site beta is revoked", "site alpha was never heard of"]
     printed = office.type("coordinator status --as olga")
     assert "consortium root, roster version 1" in printed
+    assert f"compiler: {document['compiler']}\n" in printed
+    assert document["compiler"].startswith("numba ")
     assert "site beta is revoked" in printed

@@ -6,7 +6,11 @@ The interpreter is chosen when Triton is imported, for the whole process. Result
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 os.environ["TRITON_INTERPRET"] = "1"
 
@@ -16,7 +20,9 @@ from device_cases import ALPHA, BETA, apply_cases, encode_cases
 from device_runs import run_apply, run_encode
 from triton.runtime import interpreter
 
+from federation.codecs.api import Codec
 from federation.codecs.registry import get_codec
+from federation.codecs_device import launch
 from federation.codecs_device.check import check_device
 from federation.codecs_device.fragment import (
     Pieces,
@@ -73,11 +79,42 @@ def refusals(results: dict[str, np.ndarray]) -> None:
 
 
 def checks(results: dict[str, np.ndarray]) -> None:
-    """The check of a device on one that is right, and on one that flushes subnormals when it divides."""
+    """The check of a device on one that is right, and on others that are wrong in some way or for some inputs only."""
     results["check"] = _sentence(lambda: check_device(CPU))
+    with flushing_divisions():
+        results["check-flushing"] = _sentence(lambda: check_device(CPU))
+    with wrong_where(lambda codec, theta, feedback: feedback is None):
+        results["check-bare"] = _sentence(lambda: check_device(CPU))
+    with wrong_where(lambda codec, theta, feedback: theta.numel() % 16 == 0):
+        results["check-whole"] = _sentence(lambda: check_device(CPU))
+    with wrong_where(lambda codec, theta, feedback: theta.data_ptr() % 16 != 0):
+        results["check-unaligned"] = _sentence(lambda: check_device(CPU))
+    with wrong_where(lambda codec, theta, feedback: codec.name == "int4"):
+        results["check-int4"] = _sentence(lambda: check_device(CPU, ["int4"]))
+        results["check-int8"] = _sentence(lambda: check_device(CPU, ["int8"]))
+
+
+@contextmanager
+def wrong_where(is_wrong: Callable[..., bool]) -> Iterator[None]:
+    """One bit of a payload is another one wherever this holds."""
+    right = launch.encode
+
+    def encode(
+        codec: Codec, theta: torch.Tensor, local: torch.Tensor, payload: torch.Tensor, *rest: Any, **more: Any
+    ) -> None:
+        right(codec, theta, local, payload, *rest, **more)
+        payload[7] ^= int(is_wrong(codec, theta, more.get("feedback")))
+
+    with mock.patch.object(launch, "encode", encode):
+        yield
+
+
+@contextmanager
+def flushing_divisions() -> Iterator[None]:
+    """The interpreter divides as releases of Triton before 3.6 do."""
     right = interpreter.InterpreterBuilder.create_precise_divf
     interpreter.InterpreterBuilder.create_precise_divf = _flushing  # type: ignore[method-assign]
-    results["check-flushing"] = _sentence(lambda: check_device(CPU))
+    yield
     interpreter.InterpreterBuilder.create_precise_divf = right  # type: ignore[method-assign]
 
 

@@ -21,6 +21,7 @@ from coordinator.home import TLS_KEY
 from coordinator.network_config import LimitsSection, NetworkSection
 from coordinator.rpc.interceptor import Timing
 from coordinator.rpc.membership import Membership
+from coordinator.rpc.piece_budget import PieceBudget
 from coordinator.rpc.server import NetworkServer
 from coordinator.rpc.serving import Network
 from coordinator.startup import open_coordinator
@@ -175,6 +176,7 @@ class Bench:
     limits: LimitsSection = field(default_factory=lambda: LimitsSection(calls_per_second=10_000.0))
     timing: Timing | None = None
     handshake_seconds: float = 10.0
+    pieces: PieceBudget | None = None
     membership: Membership = field(init=False)
     server: NetworkServer = field(init=False)
     fs: RealFileSystem = field(init=False)
@@ -196,6 +198,7 @@ class Bench:
             membership=self.membership,
             timing=self.timing,
             handshake_seconds=self.handshake_seconds,
+            pieces=self.pieces,
         )
         self.server.start()
         return self

@@ -320,6 +320,7 @@ def courier_limits_table() -> str:
         ("ranges in `StatBlobReply`", f"{courier_desk.MAX_RANGES_IN_REPLY:,}"),
         ("pieces in one `GetBlob`", courier_desk.MAX_PIECES),
         ("until the next message of a stream", f"{Timing().message_seconds:g} s"),
+        ("until a message was taken by its receiver", f"{Timing().write_seconds:g} s"),
         ("a whole call", f"{seconds} and the others"),
     ]
     defaults = ((f"`{name}`, default", f"{value:,.0f}") for name, value in vars(LimitsSection()).items())

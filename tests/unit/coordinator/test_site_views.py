@@ -4,6 +4,7 @@
 from types import SimpleNamespace
 from typing import cast
 
+import pytest
 from decider_world import World
 
 from coordinator.service import Coordinator
@@ -12,8 +13,7 @@ from federation.durable.simulated import SimulatedFileSystem
 from federation.messages import CommandKind
 
 
-def found(world: World) -> list[str]:
-    """Problems that concern the run."""
+def everything(world: World) -> list[str]:
     roster = SimpleNamespace(sites=(), operators=())
     parts = SimpleNamespace(
         state=world.state,
@@ -21,7 +21,19 @@ def found(world: World) -> list[str]:
         fs=SimulatedFileSystem(),
         rosters=SimpleNamespace(current=roster),
     )
-    return [sentence for sentence in problems(cast(Coordinator, parts)) if sentence.startswith("run ")]
+    return problems(cast(Coordinator, parts))
+
+
+def found(world: World) -> list[str]:
+    """Problems that concern the run."""
+    return [sentence for sentence in everything(world) if sentence.startswith("run ")]
+
+
+def test_a_coordinator_without_a_compiler_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, slow = World(), "nothing compiles arithmetic here: commits take several times as long; install numba"
+    assert slow not in everything(world)
+    monkeypatch.setattr("coordinator.site_views.compiler", lambda: "")
+    assert slow in everything(world)
 
 
 def test_a_run_that_cannot_open_a_round_is_a_problem_until_its_quorum_is_ready() -> None:

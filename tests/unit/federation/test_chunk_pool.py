@@ -7,9 +7,11 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
-from federation.chunk_pool import _abandon, in_order, num_threads_here
+from federation.chunk_pool import _abandon, in_order, num_threads_here, on_chunks
+from federation.chunks import CHUNK_ELEMENTS
 
 PATIENCE = 20.0
 
@@ -164,6 +166,19 @@ def test_work_may_ask_for_chunks_itself() -> None:
         return list(in_order(lambda i: 10 * index + i, 3, 2))
 
     assert list(in_order(work, 6, 2)) == [[10 * i, 10 * i + 1, 10 * i + 2] for i in range(6)]
+
+
+def test_every_chunk_is_worked_on_once_and_on_threads() -> None:
+    size = 2 * CHUNK_ELEMENTS + 77
+    counts, together = np.zeros(size, np.int8), threading.Barrier(2, timeout=PATIENCE)
+
+    def work(chunk: slice) -> None:
+        if chunk.start in (0, CHUNK_ELEMENTS):
+            together.wait()
+        counts[chunk] += 1
+
+    on_chunks(size, 2, work)
+    assert (counts == 1).all()
 
 
 def test_a_forked_child_has_threads_of_its_own() -> None:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commits applied in strips on threads: the bits and the digest of the whole-vector calculation."""
 
-import threading
-
 import numpy as np
 import pytest
 
@@ -15,7 +13,6 @@ from federation.fragments import build_fragments
 from federation.kernels import api as kernels
 from federation.outer_optimizer import apply_downlink
 from federation.published import apply_blob_into, apply_commit, digest_on_threads
-from federation.strips import bytes_of, on_chunks, strips_of
 from federation.testing.manifests import manifest_of, plan_of
 
 SIZE = 2 * CHUNK_ELEMENTS + 3 * kernels.STRIP_ELEMENTS + 77
@@ -73,26 +70,3 @@ def test_a_commit_that_does_not_give_its_digest_is_refused() -> None:
             MalformedPayloadError, match=rf"int8: expected 130 bytes for 40 elements, found {len(wrong)}"
         ):
             apply_commit(manifest, 0, theta, wrong, digest)
-
-
-def test_strips_cover_a_chunk_and_its_bytes_once() -> None:
-    for name in codec_names():
-        codec, start, stop = get_codec(name), CHUNK_ELEMENTS, CHUNK_ELEMENTS + 2 * kernels.STRIP_ELEMENTS + 9
-        strips = list(strips_of(start, stop))
-        assert [strip.start for strip in strips] == [start, *(strip.stop for strip in strips[:-1])]
-        assert strips[-1].stop == stop
-        spans = [bytes_of(codec, strip) for strip in strips]
-        assert [span.start for span in spans[1:]] == [span.stop for span in spans[:-1]]
-        assert spans[-1].stop == codec.num_blocks(stop) * codec.bytes_per_block
-
-
-def test_every_chunk_is_worked_on_once_and_on_threads() -> None:
-    counts, together = np.zeros(SIZE, np.int8), threading.Barrier(2, timeout=60)
-
-    def work(chunk: slice) -> None:
-        if chunk.start in (0, CHUNK_ELEMENTS):
-            together.wait()
-        counts[chunk] += 1
-
-    on_chunks(SIZE, 2, work)
-    assert (counts == 1).all()

@@ -14,6 +14,7 @@ from network_bench import Who, consortium_of, holder_of, membership_of, subject_
 
 from coordinator.rpc.gate import CallLimits, Gate
 from coordinator.rpc.interceptor import Guard, Timing
+from coordinator.rpc.piece_budget import PieceBudget
 from coordinator.rpc.rates import Complaints
 from federation.certificates import der, pem
 
@@ -52,7 +53,7 @@ def serve(answer: Callable[[], bytes], *, gone: bool = False) -> Context:
         enrolment_issuer=der(issuers.enrolment.certificate),
         limits=CallLimits(),
     )
-    guard = Guard(gate, Timing(), Complaints(logging.getLogger("test.security")))
+    guard = Guard(gate, Timing(), Complaints(logging.getLogger("test.security")), PieceBudget())
 
     async def handler(request: bytes, caller: Any) -> bytes:
         assert request == b"question"

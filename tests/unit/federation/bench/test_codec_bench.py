@@ -35,13 +35,13 @@ def test_speeds_count_four_bytes_an_element(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_another_byte_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = kernels.encode_into
+    right = kernels.encode_difference
 
-    def wrong(codec: Codec, x: np.ndarray, out: ByteVector) -> None:
-        right(codec, x, out)
+    def wrong(codec: Codec, theta: np.ndarray, local: np.ndarray, out: ByteVector) -> None:
+        right(codec, theta, local, out)
         out[0] ^= 1
 
-    monkeypatch.setattr(bench.kernels, "encode_into", wrong)
+    monkeypatch.setattr(bench.kernels, "encode_difference", wrong)
     with pytest.raises(DigestMismatchError, match="int4: payload"):
         CodecBench(num_elements=ELEMENTS, num_samples=1).run(["int4"])
 

@@ -109,3 +109,4 @@ def test_references_are_measured_and_leave_nothing(tmp_path: Path) -> None:
 def test_the_machine_is_named() -> None:
     assert machine()["num_cpus"] >= 1
     assert machine()["cpu"]
+    assert machine()["compiler"].startswith("numba ")

@@ -84,3 +84,12 @@ def test_what_the_device_refuses_the_reference_explains(results: Results) -> Non
 def test_a_device_that_flushes_subnormals_is_found_out(results: Results) -> None:
     assert str(results["check"]) == "nothing was raised"
     assert str(results["check-flushing"]).startswith("NumericsMismatchError: int4 on cpu: expected the CPU's bits")
+
+
+@pytest.mark.parametrize("where", ["bare", "whole", "unaligned", "int4"])
+def test_so_is_one_that_is_wrong_only_in_some_cases(where: str, results: Results) -> None:
+    assert str(results[f"check-{where}"]).startswith("NumericsMismatchError: int4 on cpu: expected the CPU's bits")
+
+
+def test_a_codec_that_is_not_asked_for_is_not_checked(results: Results) -> None:
+    assert str(results["check-int8"]) == "nothing was raised"
