@@ -6,6 +6,8 @@ version that is missing or is not what the ledger says is rebuilt from the signe
 """
 
 import logging
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +26,7 @@ from federation.blobs.store import BlobStore
 from federation.errors import CorruptObjectError, FederationError, ObjectNotFoundError
 from federation.manifest import NUMERICS_VERSION, Manifest
 from federation.rebuild import commit_chain, make_intact, rebuild
-from federation.rounds import Run
+from federation.rounds import RoundState, Run
 from federation.state.api import StateDigests, StateStore
 from federation.state.background import Background
 from federation.tensor_file import open_theta
@@ -34,12 +36,24 @@ SMALL_ELEMENTS: Final = 2**22
 """Fragments up to this size have all their digests computed with the commit: that takes a few milliseconds."""
 _GRACE_SECONDS: Final = 0.02
 
+QUIET_SECONDS: Final = 0.5
+"""Digests of m and r begin when for so long no site was sent anything: the commit's way to the sites goes first."""
+
+MAX_DELAY_SECONDS: Final = 10.0
+"""Then they begin in any case."""
+
+_LOOK_SECONDS: Final = 0.05
+
 
 @dataclass(kw_only=True)
 class _Recorded:
-    """Digests of m and r of a committed version, which may be in the making; None: they have to be computed again."""
+    """Digests of m and r of a committed version, which may be in the making; None: they have to be computed again.
+
+    `urgent`: the next commit waits for them.
+    """
 
     done: Event = field(default_factory=Event)
+    urgent: Event = field(default_factory=Event)
     digests: StateDigests | None = None
 
 
@@ -51,6 +65,7 @@ class Aggregation:
         num_threads: of a commit; the bits are the same for any number.
         in_background: digest m and r of large fragments on a thread of their own, so that nobody waits for them.
         on_recorded: called on that thread when `record` has something new to say.
+        idle_seconds: for how long nothing was sent to sites, or came from them.
     """
 
     blobs: BlobStore
@@ -58,8 +73,10 @@ class Aggregation:
     num_threads: int = 1
     in_background: bool = False
     on_recorded: Callable[[], None] = lambda: None
+    idle_seconds: Callable[[], float] = lambda: math.inf
     _recorded: dict[tuple[str, int], _Recorded] = field(default_factory=dict)
     _made_here: set[tuple[str, int, int]] = field(default_factory=set)
+    _read: list[str] = field(default_factory=list)
     _background: Background = field(default_factory=lambda: Background("digest-state"))
 
     def aggregate(self, run: Run, manifest: Manifest, number: int) -> RoundAggregated:
@@ -71,6 +88,7 @@ class Aggregation:
         found = run.rounds[number]
         later = self.in_background and manifest.fragments[found.fragment].num_elements > SMALL_ELEMENTS
         result = self._commit(run, manifest, number, digest_state=not later)
+        self._read += _blobs_done_with(run, found.fragment, number)
         recorded = self._recorded[run.id, number] = _Recorded()
         if later:
             self._background.submit(partial(self._digest, recorded, (run.id, found.fragment, number + 1)))
@@ -94,8 +112,11 @@ class Aggregation:
         None: they are being computed; `on_recorded` says when to ask again.
         """
         recorded = self._recorded.get((run.id, number))
-        if recorded is not None and not recorded.done.wait(_GRACE_SECONDS):
-            return None
+        if recorded is not None and not recorded.done.is_set():
+            if _is_awaited(run, fragment):
+                recorded.urgent.set()
+            if not recorded.done.wait(_GRACE_SECONDS):
+                return None
         digests = recorded.digests if recorded is not None else None
         if digests is None:
             digests = self._commit(run, manifest, number, digest_state=True).state_digests
@@ -125,7 +146,12 @@ class Aggregation:
         return rebuild(self.states, self.blobs, run.id, manifest, fragment, chain, self.num_threads)
 
     def prune(self, run: Run) -> None:
-        """Drops versions that are neither the first, current, the one before nor under way; the ledger rebuilds any."""
+        """Drops versions that are neither the first, current, the one before nor under way; the ledger rebuilds any.
+
+        Evidence stays; what was aggregated leaves the page cache.
+        """
+        while self._read:
+            self.blobs.forget_pages(self._read.pop())
         for fragment, chain in enumerate(run.versions):
             current = {version.number for version in chain[-2:]} | {number + 1 for number in run.open_rounds}
             self.states.prune(run.id, fragment, current=current, in_force=[version.number for version in chain])
@@ -139,6 +165,7 @@ class Aggregation:
 
     def _digest(self, recorded: _Recorded, version: tuple[str, int, int], stopping: Event) -> None:
         """Digests of a new version. What goes wrong here is met, and told, by whoever computes the commit again."""
+        self._give_way(recorded, stopping)
         try:
             recorded.digests = state_digests(self.states, *version, with_theta=False)  # that is in the commit
         except FederationError as error:
@@ -146,6 +173,13 @@ class Aggregation:
         finally:
             recorded.done.set()
             self.on_recorded()
+
+    def _give_way(self, recorded: _Recorded, stopping: Event) -> None:
+        """Waits while sites are served, unless somebody waits for these digests."""
+        begin = time.monotonic()
+        while not stopping.is_set() and (waited := time.monotonic() - begin) < MAX_DELAY_SECONDS:
+            if min(waited, self.idle_seconds()) >= QUIET_SECONDS or recorded.urgent.wait(_LOOK_SECONDS):
+                return
 
     def _commit(self, run: Run, manifest: Manifest, number: int, *, digest_state: bool) -> CommitResult:
         try:
@@ -175,6 +209,18 @@ class Aggregation:
         )
         self._made_here.add((run.id, found.fragment, number + 1))
         return result
+
+
+def _is_awaited(run: Run, fragment: int) -> bool:
+    """Whether a round of the fragment is sealed: its commit comes after the record of the one before."""
+    rounds = (run.rounds[number] for number in run.open_rounds)
+    return any(found.fragment == fragment and found.state is RoundState.SEALED for found in rounds)
+
+
+def _blobs_done_with(run: Run, fragment: int, number: int) -> list[str]:
+    """A committed round's payloads, and the blob of the fragment's commit before it, which most sites have by now."""
+    before = [version.blob_digest for version in run.versions[fragment][-1:] if version.blob_digest]
+    return [update.payload_digest for update in run.rounds[number].sealed] + before
 
 
 def _base_digests(run: Run, manifest: Manifest, fragment: int, version: int) -> StateDigests:

@@ -19,7 +19,7 @@ from coordinator.inputs import (
 )
 from coordinator.messages_in import decide_evaluation, decide_update
 from federation import dsse, wire
-from federation.admission import check_payload, check_update
+from federation.admission import Finding, check_payload, check_update
 from federation.blobs.store import BlobStore
 from federation.errors import ConfigError, FederationError, ProtocolError, TrustError, UsageError
 from federation.ids import is_digest, short
@@ -33,6 +33,7 @@ from federation.messages import (
     ManifestAnswer,
     MessageBody,
     RoundDeclined,
+    Update,
     UpdateOffer,
 )
 from federation.roster import SiteEntry
@@ -87,8 +88,7 @@ class Examiner:
                 # No leaf: the payload may yet come, and whoever decides again then must find the same verdict.
                 self.suspicious(site.site, f"update of round {update.round} was offered without its payload")
                 return None
-            read_bytes = partial(self.blobs.read_range, update.payload_digest)
-            finding = check_payload(update, manifest, read_bytes, self.num_threads)
+            finding = self._check_payload(update, manifest)
         event = UpdateExamined(
             update=update,
             update_digest=blob_digest(offer.signed_update),
@@ -101,6 +101,12 @@ class Examiner:
         elif not finding.seen_before:
             self.suspicious(site.site, f"one update too many for round {update.round}: {finding.sentence}")
         return event
+
+    def _check_payload(self, update: Update, manifest: Manifest) -> Finding:
+        digest = update.payload_digest
+        intact = self.blobs.size(digest) if self.blobs.is_known_intact(digest) else None
+        read_bytes = partial(self.blobs.read_range, digest)
+        return check_payload(update, manifest, read_bytes, self.num_threads, intact_bytes=intact)
 
     def _evaluation(self, state: Federation, site: SiteEntry, offer: EvaluationOffer) -> Input | None:
         payload = dsse.open_envelope(offer.signed_evaluation, dsse.EVALUATION_TYPE, site.update_public)

@@ -94,13 +94,18 @@ def check_update(update: Update, federation: Federation, manifest: Manifest) -> 
     return _check_work(update, run, round_, manifest)
 
 
-def check_payload(update: Update, manifest: Manifest, read_bytes: ReadBytes, num_threads: int = 1) -> Finding:
+def check_payload(
+    update: Update, manifest: Manifest, read_bytes: ReadBytes, num_threads: int = 1, *, intact_bytes: int | None = None
+) -> Finding:
     """Checks 5 to 8 in one pass over the payload; `check_update` has passed. Memory: one chunk of payload a thread.
 
     The lowest number that fails is the reason, wherever in the payload it was found. `read_bytes` is called by several
     threads, where there are several.
+
+    Args:
+        intact_bytes: the payload's length, if the caller has hashed it and found its digest; else it is hashed here.
     """
-    examination = _Examination(manifest, update.fragment, read_bytes)
+    examination = _Examination(manifest, update.fragment, read_bytes, intact_bytes)
     pieces, square, problem = Frontier(), 0.0, Finding()
     with closing(in_order(examination.chunk, examination.grid.num_chunks, num_threads)) as chunks:
         for hashes, chunk_square, found in chunks:
@@ -113,7 +118,7 @@ def check_payload(update: Update, manifest: Manifest, read_bytes: ReadBytes, num
 
     # 5. payload digest: of the bytes in full and one beyond
     digest, end = pieces.root().hex(), examination.end
-    if digest != update.payload_digest:
+    if examination.hashing and digest != update.payload_digest:
         return _refused(Reason.PAYLOAD_DIGEST, "payload", short(update.payload_digest), short(digest))
     # 6. codec bounds, 7. finite
     if len(read_bytes(end, 1)):
@@ -131,10 +136,12 @@ def check_payload(update: Update, manifest: Manifest, read_bytes: ReadBytes, num
 class _Examination:
     """One payload, chunk by chunk: hashes of its pieces, codec bounds, and the square of the norm."""
 
-    def __init__(self, manifest: Manifest, fragment: int, read_bytes: ReadBytes) -> None:
+    def __init__(self, manifest: Manifest, fragment: int, read_bytes: ReadBytes, intact_bytes: int | None) -> None:
         self.codec: Final = get_codec(manifest.codecs.up)
         self.grid: Final = ChunkGrid(manifest.fragments[fragment].num_elements)
         self.end: Final = payload_bytes(self.codec, self.grid.num_elements)
+        # One of another length is hashed as far as check 5 looks, whatever is known of it.
+        self.hashing: Final = intact_bytes != self.end
         self._read_bytes: Final = read_bytes
         self._free: list[Lanes] = []
 
@@ -146,7 +153,7 @@ class _Examination:
         offset, length = chunk_span(self.codec, self.grid, index)
         first = -(-offset // BLOB_PIECE_BYTES) * BLOB_PIECE_BYTES
         stop = offset + length + (index == self.grid.num_chunks - 1)
-        starts = range(first, stop, BLOB_PIECE_BYTES)
+        starts = range(first, stop, BLOB_PIECE_BYTES) if self.hashing else ()
         reach = max(stop, min(starts[-1] + BLOB_PIECE_BYTES, self.end + 1)) if starts else stop
         data = memoryview(self._read_bytes(offset, reach - offset))
         pieces = [data[start - offset : start - offset + BLOB_PIECE_BYTES] for start in starts]

@@ -338,11 +338,16 @@ def _check_seal(sealed: Sequence[SealedUpdate], manifest: Manifest) -> None:
 
 
 def _check_payloads(blobs: PayloadSource, sealed: Sequence[SealedUpdate], size: int, num_threads: int) -> None:
-    """Every payload's length and digest, before the first of them counts; pieces are hashed on threads."""
+    """Every payload's length and digest, before the first of them counts; pieces are hashed on threads.
+
+    What this process has hashed, as it came or at admission, it need not read again to know it.
+    """
     for update in sealed:
         found = blobs.size(update.payload_digest)
         if found != size:
             raise MalformedPayloadError(f"payload of {update.site}: expected {size} bytes, found {found}")
+        if blobs.is_known_intact(update.payload_digest):
+            continue
         mapped = blobs.map(update.payload_digest)
         if mapped is None or _digest_of(mapped, num_threads) != update.payload_digest:
             blobs.verify(update.payload_digest)  # which says what is wrong

@@ -40,6 +40,9 @@ class PayloadSource(Protocol):
     def size(self, digest: str) -> int:
         """Bytes of a blob."""
 
+    def is_known_intact(self, digest: str) -> bool:
+        """Whether this process has hashed the blob, and its file is the same since."""
+
     def verify(self, digest: str) -> None:
         """Raises CorruptObjectError if the stored bytes have another digest."""
 

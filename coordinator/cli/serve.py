@@ -19,6 +19,7 @@ from federation.directory_lock import DirectoryLock, this_process
 from federation.durable.real import RealFileSystem
 from federation.durations import count
 from federation.errors import ConfigError
+from federation.garbage import spare_what_is_loaded
 from federation.log import configure, open_security_log
 from federation.rpc.credentials import Endpoint
 from federation.stopping import StopOnSignals
@@ -71,6 +72,7 @@ def serve(directory: Path, listen: str | None, poll_seconds: float, take_over: b
             coordinator.on_work_done = network.arrived.set
             leaves = count(coordinator.ledger.size, "leaf", "leaves")
             click.echo(f"coordinator of {coordinator.consortium}: ledger has {leaves}")
+            spare_what_is_loaded()
             _loop(coordinator, lock, stop, network, poll_seconds)
 
 

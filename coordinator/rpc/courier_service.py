@@ -3,6 +3,7 @@
 """The Courier service: guards its input's form, delegates to the peer's mailbox, translates."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
@@ -34,7 +35,11 @@ SOFTWARE: Final = f"coordinator/{version('hpc-federation')}"
 
 
 class CourierService(pb_grpc.CourierServicer):
-    """One mailbox per caller: the one of its certificate's id."""
+    """One mailbox per caller: the one of its certificate's id.
+
+    Attributes:
+        last_piece: when a piece of a blob last came or went, by `time.monotonic`.
+    """
 
     def __init__(
         self,
@@ -49,6 +54,7 @@ class CourierService(pb_grpc.CourierServicer):
         self._changes = changes
         self._membership = membership
         self._arrived = arrived
+        self.last_piece = -math.inf
 
     async def Negotiate(self, request: pb.NegotiateRequest, caller: Caller) -> pb.NegotiateReply:
         """Which version of the protocol both speak, and what time it is here."""
@@ -110,7 +116,7 @@ class CourierService(pb_grpc.CourierServicer):
             found = (desk.checked_digest(request.digest), request.num_bytes)
             if blob not in (None, found):
                 raise ProtocolError("PutBlob: expected pieces of one blob, found those of another one")
-            blob = found
+            blob, self.last_piece = found, time.monotonic()
             mark("piece", site=caller.identity.id, digest=found[0], piece=request.piece)
             if await self._run(caller, mailbox.put_piece, *found, request.piece, data):
                 self._arrived()
@@ -125,6 +131,7 @@ class CourierService(pb_grpc.CourierServicer):
         """Sends pieces of one offered blob."""
         digest, mailbox = desk.checked_digest(request.digest), self._mailbox(caller)
         for piece in desk.checked_pieces(request.first_piece, request.num_pieces):
+            self.last_piece = time.monotonic()
             async with caller.piece():
                 yield blob_piece(piece, await self._run(caller, mailbox.read_piece, digest, piece))
 

@@ -108,6 +108,9 @@ class NetworkServer:
         self._courier = CourierDesk(fs, mailbox_limits(network.limits), vouch)
         self._workers = Workers()
         self._changes = Changes()
+        self._courier_service = CourierService(
+            self._courier, self._workers, self._changes, self._membership, self.arrived.set
+        )
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._watchdog: asyncio.Task[None] | None = None
@@ -141,6 +144,10 @@ class NetworkServer:
         """The driver has published something, for one peer or for all: who waits looks again."""
         loop.network_loop().call_soon_threadsafe(self._changes.announce, peer)
 
+    def idle_seconds(self) -> float:
+        """For how long no piece of a blob has come or gone."""
+        return time.monotonic() - self._courier_service.last_piece
+
     def stop(self) -> None:
         """Ends all calls, closes the port, and makes durable what has arrived."""
         loop.wait_for(self._close())
@@ -168,7 +175,7 @@ class NetworkServer:
         return f"{listen.rpartition(':')[0]}:{port}"
 
     def _add_services(self, server: grpc.aio.Server) -> None:
-        courier = CourierService(self._courier, self._workers, self._changes, self._membership, self.arrived.set)
+        courier = self._courier_service
         enrolment = EnrolmentService(self.desk, self._workers, self._membership)
         control = ControlService(self.documents, self._changes)
         add: Any = courier_pb2_grpc

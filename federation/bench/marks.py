@@ -30,9 +30,10 @@ class Marks:
         """The marks of one name."""
         return [mark for mark in self.all() if mark["mark"] == name]
 
-    def by_round(self, name: str) -> dict[int, Mark]:
-        """The first mark of one name in each round."""
+    def by_round(self, name: str, **facts: str) -> dict[int, Mark]:
+        """The first mark of one name, and with these facts, in each round."""
         found: dict[int, Mark] = {}
         for mark in self.of(name):
-            found.setdefault(mark["round"], mark)
+            if facts.items() <= mark.items():
+                found.setdefault(mark["round"], mark)
         return found

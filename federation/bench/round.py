@@ -3,6 +3,10 @@
 
 Three parts of one run: a round to warm up, which also writes the one training checkpoint that is timed apart; the timed
 rounds, every site dialling the coordinator itself; at last a few rounds through a proxy that counts bytes.
+
+Inner steps of a real round take minutes, the ones here next to no time. So a round begins when the coordinator has
+recorded the digests of m and r of the one before, which it does meanwhile; how long that took is reported apart. The
+copy of (theta, m, r) to the disk gets no time of its own: it costs the rounds that follow what it costs.
 """
 
 import time
@@ -82,15 +86,15 @@ class RoundBench:
         self.say("a round to warm up")
         world.allow(WARM_UP_ROUNDS)
         world.start_agents()
-        world.wait_applied(WARM_UP_ROUNDS - 1, ROUND_SECONDS)
+        world.wait_recorded(WARM_UP_ROUNDS - 1, ROUND_SECONDS)
         self._wait_at_gate(world, WARM_UP_ROUNDS)
         self._peaks["warm_up"] = memory.restart()
 
     def _timed(self, world: World, memory: PeakAnonymous) -> None:
         self.say(f"{self.num_rounds} timed rounds")
-        last = WARM_UP_ROUNDS + self.num_rounds - 1
-        world.allow(last + 1)
-        world.wait_applied(last, ROUND_SECONDS * self.num_rounds)
+        for number in range(WARM_UP_ROUNDS, WARM_UP_ROUNDS + self.num_rounds):
+            world.allow(number + 1)
+            world.wait_recorded(number, ROUND_SECONDS)
         self._peaks["rounds"] = memory.restart()
 
     def _counted(self, world: World) -> Carried:
@@ -189,6 +193,7 @@ def _document(
 ) -> Document:
     seconds = Samples.of([one.seconds for one in found])
     critical = Samples.of([one.critical_seconds for one in found])
+    recorded = Samples.of([one.recorded_seconds for one in found])
     phases = {phase: Samples.of([one.phase_seconds()[phase] for one in found]) for phase in PHASES}
     document: Document = {
         "benchmark": "round",
@@ -198,12 +203,15 @@ def _document(
         "num_samples": len(found),
         "median_round_seconds": seconds.median,
         "coordinator_critical_seconds": critical.median,
+        "recorded_seconds": recorded.median,
         "phase_seconds": {phase: samples.median for phase, samples in phases.items()},
         "coordinator_anonymous_bytes": max(peaks.values()),
         "coordinator_anonymous_bytes_by_part": peaks,
         "coordinator_anonymous_bytes_at_end": rollup,
         "training_checkpoint_seconds": checkpoints.median,
-        "spread": spreads({"round_seconds": seconds, "coordinator_critical_seconds": critical, **phases}),
+        "spread": spreads(
+            {"round_seconds": seconds, "coordinator_critical_seconds": critical, "recorded_seconds": recorded} | phases
+        ),
     }
     if carried is not None:
         rounds = setting.num_rounds - WARM_UP_ROUNDS - len(found)

@@ -20,11 +20,13 @@ class Timeline:
     Attributes:
         began: the first site has reached the boundary and begins to encode.
         ends: of each phase, in the order of `PHASES`.
+        recorded: the digests of m and r are in the ledger.
     """
 
     round: int
     began: float
     ends: tuple[float, ...]
+    recorded: float
 
     @property
     def seconds(self) -> float:
@@ -35,6 +37,11 @@ class Timeline:
     def critical_seconds(self) -> float:
         """From the last byte that the coordinator received to the commit's leaf, durable and in force."""
         return self.end("aggregate") - self.end("upload")
+
+    @property
+    def recorded_seconds(self) -> float:
+        """From the last site's merge until the digests of m and r are recorded; 0 if they were before."""
+        return max(0.0, self.recorded - self.end("apply"))
 
     def end(self, phase: str) -> float:
         """When the last party was through with a phase."""
@@ -78,7 +85,12 @@ def _timeline(world: World, number: int, pieces: dict[str, float]) -> Timeline:
         _last(_each(sites, "outcome-seen", number)),
         _last(applied),
     )
-    return Timeline(round=number, began=min(mark["at"] for mark in _each(sites, "boundary", number)), ends=ends)
+    return Timeline(
+        round=number,
+        began=min(mark["at"] for mark in _each(sites, "boundary", number)),
+        ends=ends,
+        recorded=_last(_leaves(world, "StateRecordedV1", number)),
+    )
 
 
 def _each(sites: Sequence[Marks], name: str, number: int) -> list[Mark]:

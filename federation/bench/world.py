@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -161,6 +162,16 @@ class World:
         what = f"round {round_number} at every site"
         self._wait(lambda: all(round_number in found.by_round("applied") for found in marks), seconds, what)
 
+    def wait_recorded(self, round_number: int, seconds: float) -> None:
+        """Returns when every site has merged a round's commit and the coordinator has recorded the state's digests.
+
+        Raises: as `wait_applied`.
+        """
+        self.wait_applied(round_number, seconds)
+        leaves, what = self.coordinator_marks(), f"the record of round {round_number}'s state"
+        found = partial(leaves.by_round, "leaf", kind="StateRecordedV1")
+        self._wait(lambda: round_number in found(), seconds, what, self.children.check)  # the last round ends the jobs
+
     def job_pids(self) -> list[int]:
         """Processes of the sites' jobs that still run."""
         began = [mark for site in self.setting.sites for mark in self.site_marks(site).of("began")]
@@ -182,7 +193,9 @@ class World:
         if declined:
             raise JobFailedError(f"{declined[0].partition(f'run {RUN}: ')[2]}; see the site's log beside {log}")
 
-    def _wait(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
+    def _wait(
+        self, condition: Callable[[], bool], seconds: float, what: str, check: Callable[[], None] | None = None
+    ) -> None:
         """As `wait_until`, with less haste: this process shares its cores with what it measures."""
         deadline = time.monotonic() + seconds
 
@@ -190,7 +203,7 @@ class World:
             time.sleep(0.05)
             return condition()
 
-        wait_until(seldom, max(0.0, deadline - time.monotonic()), what, self.check)
+        wait_until(seldom, max(0.0, deadline - time.monotonic()), what, check or self.check)
 
     # --- ending -------------------------------------------------------------------------------------------------------
 

@@ -36,6 +36,8 @@ class BlobStore:
         # Files that this process has hashed as it wrote them: digest and fingerprint by path.
         self._vouched: dict[str, tuple[str, tuple[int, ...]]] = {}
         self._vouching = threading.Lock()
+        # Blobs that this process has hashed, with the fingerprint that they had then.
+        self._intact: dict[str, tuple[int, ...]] = {}
 
     def path(self, digest: str) -> str:
         """Where a blob lies or would lie, relative to the file system's root.
@@ -119,6 +121,7 @@ class BlobStore:
             raise DigestMismatchError(f"{path}: expected digest {digest}, found {found}")
         self._fs.link(path, target)  # fsyncs the content first: its writer may not have
         self._known_durable.add(digest)
+        self._keep_fingerprint(digest)
 
     def read(self, digest: str, max_bytes: int | None = None) -> bytes:
         """The whole blob, verified.
@@ -139,6 +142,19 @@ class BlobStore:
     def map(self, digest: str) -> memoryview | None:
         """The blob's bytes as mapped memory, None where files cannot be mapped. NOT verified: see `verify`."""
         return self._fs.map_file(self.path(digest))
+
+    def is_known_intact(self, digest: str) -> bool:
+        """Whether this process has hashed the blob, and nobody has touched its file since.
+
+        What a disk does to it meanwhile is not seen: `verify` reads it again.
+        """
+        with self._vouching:
+            known = self._intact.get(digest)
+        return known is not None and self._fs.exists(self.path(digest)) and known == self._fingerprint(digest)
+
+    def forget_pages(self, digest: str) -> None:
+        """Says that a blob will hardly be read again soon: see `FileSystem.forget_pages`."""
+        self._fs.forget_pages(self.path(digest))
 
     def verify(self, digest: str) -> None:
         """Reads the whole blob, piece by piece. Raises ObjectNotFoundError, CorruptObjectError."""
@@ -167,6 +183,18 @@ class BlobStore:
     def _publish(self, writer: BlobWriter, digest: str) -> None:
         writer.publish(self.path(digest))
         self._known_durable.add(digest)
+        self._keep_fingerprint(digest)
+
+    def _keep_fingerprint(self, digest: str) -> None:
+        found = self._fingerprint(digest)
+        if found is not None:
+            with self._vouching:
+                self._intact[digest] = found
+                while len(self._intact) > _MAX_VOUCHED:
+                    del self._intact[next(iter(self._intact))]
+
+    def _fingerprint(self, digest: str) -> tuple[int, ...] | None:
+        return self._fs.fingerprint(self.path(digest))
 
     def _digest_of(self, path: str, max_bytes: int | None) -> str:
         hasher = PieceHasher(BLOB_PIECE_BYTES)

@@ -107,6 +107,13 @@ class FileSystem(ABC):
         """
         return None
 
+    def forget_pages(self, path: str) -> None:
+        """Says that a file will hardly be read again soon, so that its memory can take the next one; a hint.
+
+        Nothing is lost: what is not on the disk yet stays in memory. Does nothing if the file is gone.
+        """
+        return
+
     @abstractmethod
     def size(self, path: str) -> int:
         """Size in bytes. Raises ObjectNotFoundError."""

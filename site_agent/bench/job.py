@@ -6,7 +6,6 @@ site's events: boundary, encode-begin, encode-end, payload-durable, published, o
 round. Of training checkpoints only the first is written, and timed; the others are left out.
 """
 
-import gc
 import logging
 import os
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from federation.durable.real import RealFileSystem
 from federation.errors import FederationError
+from federation.garbage import spare_what_is_loaded
 from federation.no_network import forbid_sockets
 from federation.trace import Trace
 from site_agent.bench.replay import replay
@@ -52,7 +52,7 @@ def _train(directory: Path, spec: BenchSpec, events: Trace) -> None:
         loop = allocation.loop(manifest, trainer, None)
         loop.begin(asked_to_end)
         gate = Gate(Path(spec.gate), allocation.order.site, spec.num_sites) if spec.gate else None
-        gc.freeze()
+        spare_what_is_loaded()
         while loop.prepare() is not None:
             window = loop.progress.window
             assert window is not None

@@ -14,6 +14,7 @@ from federation import log
 from federation.directory_lock import DirectoryLock, this_process
 from federation.durable.real import RealFileSystem
 from federation.errors import FederationError
+from federation.garbage import spare_what_is_loaded
 from federation.stopping import StopOnSignals
 from site_agent import layout
 from site_agent.attention import Attention
@@ -50,6 +51,7 @@ def serve(site_dir: Path, poll_seconds: float | None, take_over: bool, verbose: 
         attention = Attention(agent.fs.exists, arrived, ended=lambda: stop.requested)
         with closing(CourierSwitch(RealFileSystem(site_dir), config, arrived, agent.blobs.vouch)) as courier:
             agent.executor.on_posted = courier.posted
+            spare_what_is_loaded()
             while not stop.requested:
                 lock.check()
                 arrived.clear()

@@ -18,6 +18,7 @@ from federation.chunk_pool import num_threads_here
 from federation.chunks import Float32Vector
 from federation.codecs.api import ByteVector
 from federation.codecs.registry import get_codec
+from federation.durable.real import forget_pages
 from federation.errors import ConfigError, DigestMismatchError, FederationError, ObjectNotFoundError
 from federation.fragments import scatter
 from federation.ids import short
@@ -102,6 +103,7 @@ class GlobalModel:
         theta = self.theta[fragment]
         new = self.spares.take(theta.size)
         digest = apply_blob_into(self._codec, theta, _read_blob(link), new, num_threads=self.num_threads)
+        forget_pages(link.blob_path)
         _expect(digest, link.theta_digest, f"fragment {fragment} after commit {link.version}")
         self._replace(fragment, new, link)
         self._num_unchecked[fragment] = 0
@@ -121,6 +123,8 @@ class GlobalModel:
         new = theta if in_place else self.spares.take(theta.size)
         chunk = None if apply is None else lambda where, raw: apply(where, raw, theta, new)
         apply_blob_into(self._codec, theta, blob, new, num_threads=self.num_threads, with_digest=False, apply=chunk)
+        del blob  # what is mapped stays in memory
+        forget_pages(link.blob_path)
         self._replace(fragment, new, link)
         self._num_unchecked[fragment] += 1
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from federation.errors import FederationError
+from federation.garbage import spare_what_is_loaded
 from federation.no_network import forbid_sockets
 from site_agent.inner_loop.claim import FencedError
 from site_agent.inner_loop.session import Allocation, ask_on_signals
@@ -36,6 +37,7 @@ def run(directory: Path) -> JobEnded:
         trainer, evaluator = for_order(manifest, allocation.order)
         loop = allocation.loop(manifest, trainer, evaluator)
         loop.begin(asked_to_end)
+        spare_what_is_loaded()
         while (rate := loop.prepare()) is not None:
             loop.complete(*trainer.step(rate))
     assert loop.ended is not None

@@ -371,3 +371,50 @@ def test_a_word_for_one_file_counts_for_no_other(tmp_path: Path, how: str) -> No
             fs.appender("in/x").append(b"x")
     with pytest.raises(DigestMismatchError):
         blobs.import_file("in/x", OTHER if how == "digest" else DIGEST)
+
+
+@pytest.mark.parametrize("way", ["put", "writer", "import", "vouched"])
+def test_a_blob_that_this_process_hashed_is_known_to_be_intact(tmp_path: Path, way: str) -> None:
+    fs = RealFileSystem(tmp_path)
+    blobs = BlobStore(fs)
+    match way:
+        case "put":
+            blobs.put(DATA)
+        case "writer":
+            with blobs.writer() as sink:
+                sink.write(DATA)
+                sink.finish()
+        case "import":
+            fs.write("in/x", DATA)
+            blobs.import_file("in/x", DIGEST)
+        case "vouched":
+            vouched(fs, blobs)
+            blobs.import_file("in/x", DIGEST)
+    assert blobs.is_known_intact(DIGEST)
+    assert not BlobStore(fs).is_known_intact(DIGEST), "expected a new process to know nothing"
+
+
+@pytest.mark.parametrize("how", ["overwritten", "longer", "replaced", "deleted"])
+def test_a_blob_that_was_touched_is_not_known_to_be_intact(tmp_path: Path, how: str) -> None:
+    fs = RealFileSystem(tmp_path)
+    blobs = BlobStore(fs)
+    blobs.put(DATA)
+    path = tmp_path / blobs.path(DIGEST)
+    match how:
+        case "overwritten":
+            path.write_bytes(DATA[::-1])
+            os.utime(path)
+        case "longer":
+            path.write_bytes(DATA + b"x")
+        case "replaced":
+            fs.write(blobs.path(DIGEST), DATA)
+        case "deleted":
+            blobs.delete(DIGEST)
+    assert not blobs.is_known_intact(DIGEST)
+
+
+def test_a_blob_whose_pages_were_forgotten_is_still_there(fs: SequencedFileSystem, blobs: BlobStore) -> None:
+    blobs.put(DATA)
+    blobs.forget_pages(DIGEST)
+    blobs.forget_pages(OTHER)  # nothing to forget
+    assert blobs.read(DIGEST) == DATA

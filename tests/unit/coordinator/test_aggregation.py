@@ -193,6 +193,69 @@ def test_a_restart_before_the_record_computes_the_same(bench: Bench, held: threa
     assert [recorded.momentum_digest, recorded.residual_digest] == bench.digests_of(1)[1:]
 
 
+class Sites:
+    """What a network says of how long no site was served; ends waiting for so many looks."""
+
+    def __init__(self) -> None:
+        self.idle_seconds, self._num_looks, self._changed = 0.0, 0, threading.Condition()
+
+    def look(self) -> float:
+        with self._changed:
+            self._num_looks += 1
+            self._changed.notify_all()
+        return self.idle_seconds
+
+    def wait_for_looks(self, count: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._num_looks >= count, WAIT_SECONDS)
+
+
+def serving(bench: Bench, monkeypatch: pytest.MonkeyPatch, told: threading.Event) -> Sites:
+    """A network that serves sites all the time, and digests that wait for it without end."""
+    sites = Sites()
+    bench.start(in_background=True, on_recorded=told.set).idle_seconds = sites.look
+    monkeypatch.setattr(module, "MAX_DELAY_SECONDS", 10 * WAIT_SECONDS)
+    monkeypatch.setattr(module, "QUIET_SECONDS", 0.01)
+    return sites
+
+
+def test_digests_give_way_to_sites_that_are_served(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, held: threading.Event
+) -> None:
+    held.set()
+    told = threading.Event()
+    sites = serving(bench, monkeypatch, told)
+    bench.aggregate(bench.seal())
+    sites.wait_for_looks(5)
+    assert not told.is_set()
+    sites.idle_seconds = 0.01
+    assert told.wait(WAIT_SECONDS)
+
+
+def test_digests_that_the_next_commit_waits_for_do_not_give_way(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, held: threading.Event
+) -> None:
+    held.set()
+    told = threading.Event()
+    sites = serving(bench, monkeypatch, told)
+    number = bench.seal()
+    bench.aggregate(number)
+    sites.wait_for_looks(3)
+    assert bench.record(number) is None
+    bench.seal()
+    bench.record(number)
+    assert told.wait(WAIT_SECONDS)
+
+
+def test_digests_give_way_only_so_long(bench: Bench, monkeypatch: pytest.MonkeyPatch, held: threading.Event) -> None:
+    held.set()
+    told = threading.Event()
+    serving(bench, monkeypatch, told)
+    monkeypatch.setattr(module, "MAX_DELAY_SECONDS", 0.05)
+    bench.aggregate(bench.seal())
+    assert told.wait(WAIT_SECONDS)
+
+
 def expected_bases(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether each commit from here on checks its base."""
     seen: list[bool] = []

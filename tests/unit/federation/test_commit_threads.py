@@ -25,6 +25,7 @@ from federation.golden import inputs
 from federation.kernels import chunks, strips
 from federation.leaves import Reason, SealedUpdate
 from federation.manifest import Manifest
+from federation.merkle import blob_digest
 from federation.messages import Update
 from federation.state.api import StateStore
 from federation.state.mapped_store import MappedStateStore
@@ -185,6 +186,35 @@ def test_admission_of_a_payload_that_was_cut(blobs: BlobStore, cut: int) -> None
     found = [check_payload(update(blobs.put(data)), agreed(), read, threads) for threads in (1, 3)]
     assert found[0].reason is Reason.MALFORMED_PAYLOAD
     assert found[1] == found[0]
+
+
+@pytest.mark.parametrize("codec", codec_names())
+@pytest.mark.parametrize("defect", ["none", "cut", "one more", "many more", "bits"])
+def test_admission_of_a_payload_that_was_hashed_before(blobs: BlobStore, codec: str, defect: str) -> None:
+    """The same verdict as an auditor's, who hashes it, whatever is wrong with it."""
+    data = bytearray(blobs.read(payloads(blobs, codec)[0].payload_digest))
+    match defect:
+        case "cut":
+            del data[-5:]
+        case "one more":
+            data += b"x"
+        case "many more":
+            data += b"x" * 3_000_000
+        case "bits":
+            data[:400] = b"\xff" * 400
+    read = lambda offset, length: bytes(data[offset : offset + length])  # noqa: E731
+    offered = update(blob_digest(data))
+    hashed = check_payload(offered, agreed(codec), read, 2)
+    assert hashed.passed == (defect == "none")
+    assert check_payload(offered, agreed(codec), read, 2, intact_bytes=len(data)) == hashed
+
+
+def test_admission_hashes_what_nobody_has_hashed(blobs: BlobStore) -> None:
+    data = blobs.read(payloads(blobs, "int4")[0].payload_digest)
+    read = lambda offset, length: data[offset : offset + length]  # noqa: E731
+    offered = update(blob_digest(b"something else"))
+    assert check_payload(offered, agreed(), read).reason is Reason.PAYLOAD_DIGEST
+    assert check_payload(offered, agreed(), read, intact_bytes=len(data) + 1).reason is Reason.PAYLOAD_DIGEST
 
 
 def test_admission_names_the_block_as_the_codec_does(blobs: BlobStore) -> None:

@@ -32,6 +32,7 @@ def coordinator() -> Iterator[Mark]:
         yield {"mark": "piece", "at": at, "site": site, "digest": f"payload of {site}", "piece": 0}
     for kind, at in (("VerdictV1", 6.0), ("VerdictV1", 6.25), ("RoundSealedV1", 6.5), ("RoundCommittedV1", 8.0)):
         yield {"mark": "leaf", "at": at, "kind": kind, "round": 4}
+    yield {"mark": "leaf", "at": 11.0, "kind": "StateRecordedV1", "round": 4}
 
 
 def posted(site: str) -> Iterator[Mark]:
@@ -74,6 +75,7 @@ def test_the_last_party_counts(tmp_path: Path) -> None:
     assert found.ends == (2.125, 3.125, 4.5, 5.5, 6.25, 6.5, 8.0, 9.125, 10.125)
     assert found.seconds == 9.125
     assert found.critical_seconds == 8.0 - 5.5
+    assert found.recorded_seconds == 11.0 - 10.125
 
 
 def test_the_phases_make_up_the_round(tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_a_missing_mark_of_a_site_is_noticed(tmp_path: Path, missing: str) -> No
         only(tmp_path, **{A: [mark for mark in job(A, 0.0) if mark["mark"] != missing]})
 
 
-@pytest.mark.parametrize("missing", ["VerdictV1", "RoundSealedV1", "RoundCommittedV1"])
+@pytest.mark.parametrize("missing", ["VerdictV1", "RoundSealedV1", "RoundCommittedV1", "StateRecordedV1"])
 def test_a_missing_leaf_is_noticed(tmp_path: Path, missing: str) -> None:
     with pytest.raises(JobFailedError, match=missing):
         only(tmp_path, coordinator=[mark for mark in coordinator() if mark.get("kind") != missing])
