@@ -114,9 +114,8 @@ def _write_initial(writer: StateWriter, theta: Elements) -> str:
         start, stop = writer.grid.bounds(index)
         chunk = writer.reserve(index)
         chunk.theta[:] = theta[start:stop]
-        for zeros in chunk[1:]:
-            if zeros.view(np.uint32).any():  # a new file's pages are zero, and need not be written
-                zeros.fill(0.0)
+        chunk.momentum.fill(0.0)
+        chunk.residual.fill(0.0)
         hasher.update(chunk.theta)
         writer.filled(index)
     return hasher.hexdigest()

@@ -34,6 +34,9 @@ WARM_UP_ROUNDS: Final = 1
 ROUND_SECONDS: Final = 900.0
 """Patience with one round."""
 
+_COSIGNED_SECONDS: Final = 0.3
+"""Sites cosign that record, too, before the next round begins."""
+
 _SETTLE_SECONDS: Final = 1.0
 """What is told after a round's end (acknowledgements, cosignatures) belongs to it."""
 
@@ -95,6 +98,7 @@ class RoundBench:
         for number in range(WARM_UP_ROUNDS, WARM_UP_ROUNDS + self.num_rounds):
             world.allow(number + 1)
             world.wait_recorded(number, ROUND_SECONDS)
+            time.sleep(_COSIGNED_SECONDS)
         self._peaks["rounds"] = memory.restart()
 
     def _counted(self, world: World) -> Carried:

@@ -14,6 +14,7 @@ import os
 import secrets
 import stat
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -69,11 +70,11 @@ class RealFileSystem(SequencedFileSystem):
 
     # -- caches, checked by whoever reads them: written in place by this process alone, durable never ----------------
 
-    def map_scratch(self, path: str, num_bytes: int) -> mmap.mmap:
-        """A file of this length as memory to read and write, made if it is missing; its directory must exist.
+    def scratch_file(self, path: str, num_bytes: int) -> "ScratchFile":
+        """A file of this length to write and to read as memory, made if it is missing; its directory must exist.
 
-        Its blocks are allocated here, since a disk that is full at a later write would end the process. It is not
-        fsynced, neither here nor by the memory's end: after a crash it may hold anything.
+        Its blocks are allocated here, so that no later write finds the disk full. It is never fsynced: after a crash
+        it may hold anything.
 
         Raises:
             ValueError: no bytes cannot be mapped.
@@ -85,12 +86,15 @@ class RealFileSystem(SequencedFileSystem):
         with _translated(path, num_bytes=num_bytes):
             descriptor = _regular(os.open(self.real_path(checked(path)), flags, 0o644), path)
             try:
-                if os.fstat(descriptor).st_size != num_bytes:
+                found = os.fstat(descriptor).st_size
+                if found != num_bytes:
                     os.ftruncate(descriptor, num_bytes)
                 os.posix_fallocate(descriptor, 0, num_bytes)
-                return mmap.mmap(descriptor, num_bytes)
-            finally:
+                memory = mmap.mmap(descriptor, num_bytes, access=mmap.ACCESS_READ)
+            except BaseException:
                 os.close(descriptor)
+                raise
+        return ScratchFile(_PosixRandomFile(descriptor, path), memory, is_new=found == 0)
 
     def scratch_name(self) -> str:
         """A fresh name that is never listed, and that `remove_temporaries` removes after a crash."""
@@ -105,6 +109,32 @@ class RealFileSystem(SequencedFileSystem):
         """
         with _translated(source):
             self.real_path(checked(source)).rename(self.real_path(checked(target)))
+
+
+class ScratchFile:
+    """A file that one process writes and reads again; see `RealFileSystem.scratch_file`.
+
+    Writing goes through the descriptor, not through the mapping: the kernel has to take each page that was written
+    through a mapping away from all processors again, one by one, before it may write it to the disk.
+
+    Attributes:
+        memory: what the file holds, read-only.
+        is_new: it did not exist before, so that it reads as zeros.
+    """
+
+    def __init__(self, file: "_PosixRandomFile", memory: mmap.mmap, *, is_new: bool) -> None:
+        self._file = file
+        self.memory: Final = memory
+        self.is_new: Final = is_new
+        self._closing = weakref.finalize(self, file.close)
+
+    def write_at(self, offset: int, data: memoryview) -> None:
+        """Writes bytes; any thread. Raises StorageError."""
+        self._file.write_at(offset, data)
+
+    def close(self) -> None:
+        """Releases the descriptor; the memory stays as long as somebody holds it."""
+        self._closing()
 
 
 def forget_pages(path: str | Path) -> None:

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""(theta, m, r) as memory-mapped files, for the versions that are worked on: written and read without a copy.
+"""(theta, m, r) as memory-mapped files, for the versions that are worked on: read without a copy.
 
 Layout: `<base>/<run>/<fragment>/<version>/{theta,momentum,residual}.f32`, the real elements as little-endian fp32.
 Nothing is ever fsynced: a version survives the end of its process, and a power loss may tear it, which digests tell.
 
 The files of a deleted version are kept, mapped as they are, and written again as the next one: so the kernel neither
 allocates nor zeroes nor maps pages for each commit. They stay as they are while anybody holds an array of them.
+
+What is written is computed in memory of the store's, one chunk for each thread, that stays in the processor's cache.
 """
 
-import mmap
 import threading
 import weakref
 from dataclasses import dataclass, field
@@ -17,8 +18,8 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from federation.chunks import Float32Vector
-from federation.durable.real import RealFileSystem
+from federation.chunks import CHUNK_ELEMENTS, Float32Vector
+from federation.durable.real import RealFileSystem, ScratchFile
 from federation.errors import CorruptObjectError
 from federation.state.api import STATE_BYTES, StateChunk, StateReader, StateStore, StateWriter
 
@@ -33,25 +34,40 @@ _Key: TypeAlias = tuple[str, int, int]
 
 @dataclass(kw_only=True, eq=False)
 class _Files:
-    """Three mapped files of one directory, and who holds arrays of them."""
+    """Three mapped files of one directory, and who holds arrays of them.
+
+    Attributes:
+        is_zero: nothing but zeros was ever written to them.
+    """
 
     path: str
     num_elements: int
-    maps: tuple[mmap.mmap, ...]
+    files: tuple[ScratchFile, ...]
+    is_zero: bool
     lent: list[weakref.ref[npt.NDArray[np.float32]]] = field(default_factory=list)
 
     @classmethod
     def at(cls, fs: RealFileSystem, path: str, num_elements: int) -> "_Files":
         """Maps the files of an existing directory, made or given this length where they differ."""
         num_bytes = num_elements * _ITEM_BYTES
-        maps = tuple(fs.map_scratch(f"{path}/{name}{_SUFFIX}", num_bytes) for name in StateChunk._fields)
-        return cls(path=path, num_elements=num_elements, maps=maps)
+        files = tuple(fs.scratch_file(f"{path}/{name}{_SUFFIX}", num_bytes) for name in StateChunk._fields)
+        return cls(path=path, num_elements=num_elements, files=files, is_zero=all(file.is_new for file in files))
 
-    def arrays(self, *, writable: bool) -> StateChunk:
-        """f32[num_elements] each; while one of them, or a view of it, lives, `is_lent`."""
-        arrays = [np.frombuffer(memory, "<f4") for memory in self.maps]
-        for array in arrays:
-            array.flags.writeable = writable
+    def write(self, start: int, chunk: StateChunk) -> None:
+        """Writes consecutive elements from `start` on; any thread."""
+        for file, part in zip(self.files, chunk, strict=True):
+            # New files read as zeros, and take no memory as long as nothing is written.
+            if not self.is_zero or part.view(np.uint32).any():
+                file.write_at(start * _ITEM_BYTES, part.data)
+
+    def close(self) -> None:
+        """Releases the descriptors."""
+        for file in self.files:
+            file.close()
+
+    def arrays(self) -> StateChunk:
+        """f32[num_elements] each, read-only; while one of them, or a view of it, lives, `is_lent`."""
+        arrays = [np.frombuffer(file.memory, "<f4") for file in self.files]
         self.lent = [ref for ref in self.lent if ref() is not None] + [weakref.ref(array) for array in arrays]
         return StateChunk(*arrays)
 
@@ -71,6 +87,7 @@ class MappedStateStore(StateStore):
         self._known: dict[_Key, _Files] = {}
         self._spare: dict[_Fragment, list[_Files]] = {}
         self._cleaned: set[_Fragment] = set()
+        self._chunks: list[StateChunk] = []
 
     def create(self, run: str, fragment: int, version: int, num_elements: int) -> StateWriter:
         with self._lock:
@@ -88,7 +105,7 @@ class MappedStateStore(StateStore):
         with self._lock:
             self._clean(run, fragment)
             files = self._find((run, fragment, version))
-            return None if files is None else _MappedReader(files.arrays(writable=False))
+            return None if files is None else _MappedReader(files.arrays())
 
     def delete(self, run: str, fragment: int, version: int) -> None:
         with self._lock:
@@ -125,6 +142,16 @@ class MappedStateStore(StateStore):
             self.delete(*key)
             self._move(files, self._path(key))
             self._known[key] = files
+
+    def borrow(self) -> StateChunk:
+        """Memory of a whole chunk, of unknown content."""
+        with self._lock:
+            return self._chunks.pop() if self._chunks else StateChunk(*np.empty((3, CHUNK_ELEMENTS), np.float32))
+
+    def take_back(self, memory: StateChunk) -> None:
+        """The memory is free again."""
+        with self._lock:
+            self._chunks.append(memory)
 
     def give_back(self, key: _Key, files: _Files) -> None:
         """Files that will not become a version."""
@@ -173,6 +200,7 @@ class MappedStateStore(StateStore):
         return None if free is None else spare.pop(free)
 
     def _remove(self, files: _Files) -> None:
+        files.close()
         self._fs.remove_tree(files.path)
 
     def _move(self, files: _Files, path: str) -> None:
@@ -194,31 +222,32 @@ class MappedStateStore(StateStore):
 
 
 class _MappedWriter(StateWriter):
-    """Hands out parts of the mapped files."""
+    """Hands out memory for chunks, and writes them to the files as they are filled."""
 
     def __init__(self, store: MappedStateStore, key: _Key, files: _Files) -> None:
         super().__init__(files.num_elements)
         self._store = store
         self._key = key
         self._files: _Files | None = files
-        self._arrays: StateChunk | None = files.arrays(writable=True)
 
     def reserve(self, index: int) -> StateChunk:
-        start, stop = self.grid.bounds(index)
+        num_real, memory = self.grid.num_real(index), self._store.borrow()
         with self._lock:
-            assert self._arrays is not None  # neither committed nor discarded
-            self._reserved[index] = StateChunk(*(array[start:stop] for array in self._arrays))
-            return self._reserved[index]
+            self._reserved[index] = memory
+        return StateChunk(*(array[:num_real] for array in memory))
 
     def filled(self, index: int) -> None:
         with self._lock:
-            del self._reserved[index]
+            memory = self._reserved.pop(index)
+        num_real = self.grid.num_real(index)
+        self._write(index, StateChunk(*(array[:num_real] for array in memory)))
+        self._store.take_back(memory)
+        with self._lock:
             self._next += 1
 
     def _write(self, index: int, chunk: StateChunk) -> None:
-        for target, part in zip(self.reserve(index), chunk, strict=True):
-            target[:] = part
-        del self._reserved[index]
+        assert self._files is not None  # neither committed nor discarded
+        self._files.write(self.grid.bounds(index)[0], chunk)
 
     def _commit(self, *, durable: bool) -> None:
         files = self._released()
@@ -231,7 +260,9 @@ class _MappedWriter(StateWriter):
             self._store.give_back(self._key, files)
 
     def _released(self) -> _Files | None:
-        files, self._files, self._arrays = self._files, None, None
+        files, self._files = self._files, None
+        if files is not None:
+            files.is_zero = False
         self._reserved.clear()
         return files
 

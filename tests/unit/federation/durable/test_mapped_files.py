@@ -47,35 +47,41 @@ def test_a_simulated_disk_maps_nothing() -> None:
 
 def test_scratch_is_memory_and_file_at_once(fs: RealFileSystem, tmp_path: Path) -> None:
     fs.mkdir("d")
-    memory = fs.map_scratch("d/a", 10_000)
-    assert bytes(memory) == bytes(10_000)
-    memory[5:8] = b"abc"
+    scratch = fs.scratch_file("d/a", 10_000)
+    assert (scratch.is_new, bytes(scratch.memory)) == (True, bytes(10_000))
+    scratch.write_at(5, memoryview(b"abc"))
+    assert scratch.memory[4:9] == b"\0abc\0"
     assert (tmp_path / "d/a").read_bytes()[4:9] == b"\0abc\0"
-    again = fs.map_scratch("d/a", 10_000)
-    assert again[5:8] == b"abc"
-    longer = fs.map_scratch("d/a", 20_000)
-    assert (longer[5:8], len(longer)) == (b"abc", 20_000)
+    again = fs.scratch_file("d/a", 10_000)
+    assert (again.is_new, again.memory[5:8]) == (False, b"abc")
+    longer = fs.scratch_file("d/a", 20_000)
+    assert (longer.memory[5:8], len(longer.memory)) == (b"abc", 20_000)
+    with pytest.raises(TypeError):
+        scratch.memory[0] = 1
+    scratch.close()
+    scratch.close()
+    assert scratch.memory[5:8] == b"abc"
 
 
 def test_scratch_without_room_or_directory(fs: RealFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ObjectNotFoundError):
-        fs.map_scratch("d/a", 10)
+        fs.scratch_file("d/a", 10)
     fs.mkdir("d")
     with pytest.raises(ValueError, match="at least 1 byte"):
-        fs.map_scratch("d/a", 0)
+        fs.scratch_file("d/a", 0)
 
     def full(*arguments: object) -> None:
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
     monkeypatch.setattr("os.posix_fallocate", full)
     with pytest.raises(DiskFullError, match="10 more bytes"):
-        fs.map_scratch("d/a", 10)
+        fs.scratch_file("d/a", 10)
 
 
 def test_scratch_directories_are_moved_and_never_listed_under_a_scratch_name(fs: RealFileSystem) -> None:
     name = f"d/{fs.scratch_name()}"
     fs.mkdir(name)
-    fs.map_scratch(f"{name}/a", 10)
+    fs.scratch_file(f"{name}/a", 10)
     assert fs.list("d") == []
     fs.move_scratch(name, "d/1")
     assert fs.list("d") == ["1"]
