@@ -149,7 +149,7 @@ class Coordinator:
         self._tick(now)
         busy = self._carry_out(now) or busy
         self._tick(now)
-        busy = self._publish() or busy
+        busy = self._publish(now) or busy
         self._prune()
         for mailbox in self._mailboxes.values():
             mailbox.acknowledge()
@@ -392,7 +392,7 @@ class Coordinator:
             case RecordState():
                 return self.aggregation.record(run, manifest, instruction.round, instruction.fragment)
 
-    def _publish(self) -> bool:
+    def _publish(self, now: float) -> bool:
         busy = False
         roster = self.rosters.current
         for site in roster.sites:
@@ -407,6 +407,7 @@ class Coordinator:
                 self.rosters,
                 wanted=self._grant(site.site, mailbox),
                 snapshots=self._grant_snapshots(site.site, mailbox),
+                now=now,
             )
             if sent:
                 self.on_publish(site.site)

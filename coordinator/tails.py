@@ -3,10 +3,14 @@
 
 A site is told nothing else. What was sent and lost with a crash of this process is sent again: a site ignores leaves
 that it has.
+
+Each tail is read, checked, cosigned and answered by every site. So leaves that no site acts upon wait a moment for
+others: accepted updates and the seal for the round's commit, mostly.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from federation import leaves as lv
 from federation.blobs.store import BlobStore
@@ -17,6 +21,11 @@ from federation.messages import Snapshot, SnapshotWanted
 from federation.roster import TrustedRosters
 from federation.rounds import Federation, Run
 from federation.witnesses import needed_leaf, witnessed_by
+
+LINGER_SECONDS: Final = 1.0
+"""How long leaves may wait that no site acts upon."""
+
+_MAX_LINGERING: Final = 64
 
 
 @dataclass(kw_only=True)
@@ -30,6 +39,7 @@ class Sent:
         offered: per blob digest the sequence of the newest message that names it.
         snapshots: per run and fragment the sequence of the newest message with a snapshot of it.
         sequence: of the newest tail.
+        lingering_since: when it was first found that only leaves are new that may wait; None if there are none.
     """
 
     size: int
@@ -38,6 +48,7 @@ class Sent:
     covered: dict[str, int] = field(default_factory=dict)
     offered: dict[str, int] = field(default_factory=dict)
     snapshots: dict[tuple[str, int], int] = field(default_factory=dict)
+    lingering_since: float | None = None
 
 
 @dataclass(kw_only=True)
@@ -91,13 +102,15 @@ class Tails:
         rosters: TrustedRosters,
         wanted: tuple[str, ...] = (),
         snapshots: tuple[Snapshot, ...] = (),
+        *,
+        now: float,
     ) -> bool:
         """Posts one tail if the site lacks leaves, cosignatures it waits for, a roster, or what it asked for."""
         sent = self._sent.setdefault(site, Sent(size=0, roster_version=0))
         version = _next_version(sent.roster_version, rosters)
         covered = _covered(state, site, witnessed)
         stale = any(index > sent.covered.get(run, -1) for run, index in covered.items())
-        has_all = sent.size >= self.ledger.size and version <= sent.roster_version
+        has_all = not self._has_news(sent, now) and version <= sent.roster_version
         if has_all and not stale and not wanted and not snapshots:
             return False
         failpoint("coordinator.before-tail")
@@ -111,9 +124,19 @@ class Tails:
         sequence = mailbox.post(tail, blobs=tuple(blobs), roster_version=version, checkpoint=checkpoint)
         sent.offered.update(dict.fromkeys(blobs, sequence))
         sent.snapshots.update({(s.run, s.fragment): sequence for s in snapshots})
-        sent.size, sent.roster_version, sent.sequence = stop, version, sequence
+        sent.size, sent.roster_version, sent.sequence, sent.lingering_since = stop, version, sequence, None
         sent.covered.update(covered)
         return True
+
+    def _has_news(self, sent: Sent, now: float) -> bool:
+        """Whether the site lacks leaves that it should have by now."""
+        if not 0 < self.ledger.size - sent.size <= _MAX_LINGERING:
+            return self.ledger.size > sent.size
+        if not all(_may_wait(leaf.body) for leaf in self.ledger.leaves(sent.size, self.ledger.size)):
+            return True
+        if sent.lingering_since is None:
+            sent.lingering_since = now
+        return not 0 <= now - sent.lingering_since < LINGER_SECONDS  # a clock may be set back
 
     def _blobs_of(self, site: str, state: Federation, start: int, stop: int, unread: int) -> list[str]:
         """Blobs that go along unasked: manifests, and commit blobs of the newest rounds, to the run's members.
@@ -157,6 +180,13 @@ def allowed_blobs(state: Federation, site: str, theta_blobs: Mapping[str, str]) 
             if run.id in theta_blobs:
                 allowed.add(theta_blobs[run.id])
     return frozenset(allowed)
+
+
+def _may_wait(body: lv.Body) -> bool:
+    """Whether it changes nothing that a site does next."""
+    if isinstance(body, lv.VerdictV1):
+        return body.outcome is lv.Outcome.ADMITTED
+    return isinstance(body, lv.RoundSealedV1 | lv.StateRecordedV1)
 
 
 def _covered(state: Federation, site: str, witnessed: Mapping[str, int]) -> dict[str, int]:

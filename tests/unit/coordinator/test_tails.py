@@ -35,9 +35,12 @@ class Post:
         self.rosters = three_rosters()
         self.fs = fs
 
-    def publish(self) -> bool:
+    def publish(self, now: float = 0.0) -> bool:
         """Whether there was something to send."""
-        return self.tails.publish(SITE, self.mailbox, fold([]), {}, self.rosters)
+        return self.tails.publish(SITE, self.mailbox, fold([]), {}, self.rosters, now=now)
+
+    def append(self, *bodies: lv.Body) -> None:
+        self.ledger.append([lv.Leaf(at_us=9, body=body) for body in bodies])
 
     def rosters_sent(self) -> list[int]:
         """Versions in the messages that wait for the site, one message each."""
@@ -101,3 +104,42 @@ def test_a_site_that_could_not_take_the_newest_roster_is_sent_those_before(post:
     while post.publish():
         pass
     assert post.rosters_sent() == [3, 2, 3]
+
+
+SEALED = lv.RoundSealedV1(run="run", round=0, sentence="", updates=())
+RECORDED = lv.StateRecordedV1(run="run", round=0, fragment=0, momentum_digest="", residual_digest="")
+DRAINED = lv.SiteDrainedV1(site=SITE, operator="olga", command="drain")
+
+
+def verdict(outcome: lv.Outcome) -> lv.VerdictV1:
+    return lv.VerdictV1(run="run", round=0, site=SITE, outcome=outcome, reason=lv.Reason.NONE, sentence="")
+
+
+@pytest.mark.parametrize("body", [SEALED, RECORDED, verdict(lv.Outcome.ADMITTED)])
+def test_leaves_that_no_site_acts_upon_wait_for_others(post: Post, body: lv.Body) -> None:
+    assert post.publish()
+    post.append(body)
+    assert not post.publish(100.0)
+    assert not post.publish(100.9)
+    post.append(SEALED)
+    assert not post.publish(100.9), "the second one does not begin another wait"
+    assert post.publish(101.0)
+    post.append(body)
+    assert not post.publish(101.5)
+    post.append(DRAINED)
+    assert post.publish(101.5)
+    assert not post.publish(105.0)
+
+
+@pytest.mark.parametrize("body", [DRAINED, *(verdict(o) for o in lv.Outcome if o is not lv.Outcome.ADMITTED)])
+def test_leaves_that_a_site_acts_upon_go_at_once(post: Post, body: lv.Body) -> None:
+    assert post.publish()
+    post.append(body)
+    assert post.publish()
+
+
+def test_leaves_do_not_wait_for_a_clock_that_was_set_back(post: Post) -> None:
+    assert post.publish()
+    post.append(SEALED)
+    assert not post.publish(1000.0)
+    assert post.publish(10.0)
