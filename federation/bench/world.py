@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -163,14 +162,23 @@ class World:
         self._wait(lambda: all(round_number in found.by_round("applied") for found in marks), seconds, what)
 
     def wait_recorded(self, round_number: int, seconds: float) -> None:
-        """Returns when every site has merged a round's commit and the coordinator has recorded the state's digests.
+        """Returns when every site has merged a round's commit and cosigned the record of the state's digests.
 
         Raises: as `wait_applied`.
         """
         self.wait_applied(round_number, seconds)
-        leaves, what = self.coordinator_marks(), f"the record of round {round_number}'s state"
-        found = partial(leaves.by_round, "leaf", kind="StateRecordedV1")
-        self._wait(lambda: round_number in found(), seconds, what, self.children.check)  # the last round ends the jobs
+        leaves, what = self.coordinator_marks(), f"cosignatures of the record of round {round_number}'s state"
+
+        def cosigned() -> bool:
+            leaf = leaves.by_round("leaf", kind="StateRecordedV1").get(round_number)
+            return leaf is not None and all(self._cosigned_at(site) > leaf["at"] for site in self.setting.sites)
+
+        self._wait(cosigned, seconds, what, self.children.check)  # not `check`: the last round ends the jobs
+
+    def _cosigned_at(self, site: str) -> float:
+        """When a site's agent has posted its newest cosignature."""
+        posted = (mark["at"] for mark in self.agent_marks(site).of("posted") if mark["kind"] == "PostCosignature")
+        return max(posted, default=0.0)
 
     def job_pids(self) -> list[int]:
         """Processes of the sites' jobs that still run."""

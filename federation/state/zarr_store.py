@@ -18,7 +18,7 @@ from zarr.codecs import Crc32cCodec
 from zarr.storage import LocalStore
 
 from federation.chunks import CHUNK_ELEMENTS, ChunkGrid
-from federation.durable.real import RealFileSystem
+from federation.durable.real import RealFileSystem, forget_pages
 from federation.errors import CorruptObjectError, DiskFullError, StorageError
 from federation.state.api import STATE_BYTES, StateChunk, StateReader, StateStore, StateWriter
 
@@ -123,6 +123,8 @@ class _ZarrWriter(StateWriter):
         self._fs.remove_tree(self._target)
         if durable:
             self._fs.publish_tree(self._temporary, self._target)
+            for path in self._fs.real_path(self._target).rglob("*"):  # read after a restart, if ever
+                forget_pages(path)
         else:
             self._fs.rename(self._temporary, self._target)
 
