@@ -42,6 +42,8 @@ SPEC_FILE: Final = "bench.json"
 
 SET_UP_SECONDS: Final = 600.0
 STOP_SECONDS: Final = 60.0
+LOOK_SECONDS: Final = 0.25
+"""Between two looks at marks and logs of what is measured."""
 
 
 class World:
@@ -208,7 +210,7 @@ class World:
         deadline = time.monotonic() + seconds
 
         def seldom() -> bool:
-            time.sleep(0.05)
+            time.sleep(LOOK_SECONDS)
             return condition()
 
         wait_until(seldom, max(0.0, deadline - time.monotonic()), what, check or self.check)
