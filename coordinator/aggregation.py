@@ -24,6 +24,7 @@ from federation.aggregate import (
 )
 from federation.blobs.store import BlobStore
 from federation.errors import CorruptObjectError, FederationError, ObjectNotFoundError
+from federation.golden import require_golden_vectors
 from federation.manifest import NUMERICS_VERSION, Manifest
 from federation.rebuild import commit_chain, make_intact, rebuild
 from federation.rounds import RoundState, Run
@@ -84,6 +85,7 @@ class Aggregation:
 
         Raises:
             CorruptObjectError, ObjectNotFoundError: evidence is damaged; nothing was committed.
+            NumericsMismatchError: this machine computes other bits than a run's.
         """
         found = run.rounds[number]
         later = self.in_background and manifest.fragments[found.fragment].num_elements > SMALL_ELEMENTS
@@ -182,6 +184,7 @@ class Aggregation:
                 return
 
     def _commit(self, run: Run, manifest: Manifest, number: int, *, digest_state: bool) -> CommitResult:
+        require_golden_vectors()
         try:
             return self._commit_once(run, manifest, number, digest_state)
         except (CorruptObjectError, ObjectNotFoundError):  # the cache, or evidence: then this raises again

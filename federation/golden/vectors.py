@@ -5,6 +5,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,6 +51,12 @@ def check_golden_vectors(
             advice="This machine would not compute the run's bits: check numpy's build and flush-to-zero settings.",
         )
     return len(cases)
+
+
+@cache
+def require_golden_vectors() -> None:
+    """Compares once in this process. Raises NumericsMismatchError."""
+    check_golden_vectors()
 
 
 def _matches(case: Case, expected: Mapping[str, Any]) -> bool:

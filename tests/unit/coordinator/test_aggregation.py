@@ -20,7 +20,7 @@ from federation.chunks import fragment_digest
 from federation.codecs.payload import encode_vector
 from federation.codecs.registry import get_codec
 from federation.durable.real import RealFileSystem
-from federation.errors import CorruptObjectError
+from federation.errors import CorruptObjectError, NumericsMismatchError
 from federation.golden import inputs
 from federation.manifest import Manifest
 from federation.rounds import Federation, Run, apply
@@ -146,6 +146,17 @@ def test_the_recorded_digests_are_those_of_the_new_version(bench: Bench) -> None
     assert recorded is not None
     found = [aggregated.theta_digest, recorded.momentum_digest, recorded.residual_digest]
     assert found == bench.digests_of(1)
+
+
+def test_a_machine_that_computes_other_bits_commits_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def differ() -> None:
+        raise NumericsMismatchError("other bits")
+
+    monkeypatch.setattr(module, "require_golden_vectors", differ)
+    number = bench.seal()
+    with pytest.raises(NumericsMismatchError):
+        bench.aggregate(number)
+    assert bench.states.versions(RUN, 0) == [0]
 
 
 def test_nobody_waits_for_the_digests_of_momentum_and_residual(bench: Bench, held: threading.Event) -> None:
