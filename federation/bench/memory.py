@@ -110,7 +110,7 @@ class MemoryBench:
             peaks["creating"] = memory.restart()
             world.allow(self.num_rounds)
             world.start_agents()
-            world.wait_applied(self.num_rounds - 1, CASE_SECONDS)
+            world.wait_recorded(self.num_rounds - 1, CASE_SECONDS)
             peaks["rounds"] = memory.restart()
             rollup, num_samples = rollup_bytes(pid), memory.num_samples
         found = timelines(world, range(self.num_rounds))
