@@ -21,13 +21,15 @@ from federation.codecs.registry import get_codec
 from federation.demo.children import Children
 from federation.durable.real import RealFileSystem
 from federation.errors import ConfigError
+from federation.state.api import STATE_BYTES
+from federation.state.mapped_store import NUM_SETS
 
 FP32_BYTES: Final = 4
 CASE_SECONDS: Final = 3600.0
 PARTS: Final = {"receiving": ("", "upload"), "admitting": ("upload", "seal"), "aggregating": ("seal", "aggregate")}
 """Parts of a round at the coordinator, each between the ends of two phases of `federation.bench.timeline`."""
 
-_KEPT_VERSIONS: Final = 3
+_DURABLE_VERSIONS: Final = 2
 """Of (theta, m, r) on the coordinator's disk at the same time, at most."""
 
 
@@ -69,11 +71,14 @@ class MemoryBench:
         }
 
     def disk_bytes(self, case: Case) -> int:
-        """What a case needs of the disk, roughly: theta_0, stored versions, payloads at both ends, blobs."""
+        """What a case needs of the disk, roughly: theta_0, stored versions, payloads at both ends, blobs.
+
+        Where there is less the coordinator pauses the run, and the case would wait in vain.
+        """
         payload = payload_bytes(get_codec(self.setting.codec), case.num_parameters)
         model = FP32_BYTES * case.num_parameters
-        kept = min(_KEPT_VERSIONS, self.num_rounds + 1)
-        return model + 3 * model * kept + payload * case.num_sites * (self.num_rounds + 1) + 2 * payload
+        versions = STATE_BYTES * case.num_parameters * (NUM_SETS + _DURABLE_VERSIONS)
+        return model + versions + payload * case.num_sites * (self.num_rounds + 1) + 2 * payload
 
     def _check_disk(self, case: Case) -> None:
         free, needed = RealFileSystem(self.base).free_bytes(), self.disk_bytes(case)
