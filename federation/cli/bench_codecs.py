@@ -9,6 +9,7 @@ from rich.table import Table
 from federation.bench.device import device_figures
 from federation.cli.bench_output import AS_JSON, PARAMETERS, say, show, table_of
 from federation.codecs.registry import codec_names
+from federation.errors import ConfigError
 
 
 @click.command()
@@ -30,7 +31,13 @@ def codecs(names: tuple[str, ...], parameters: int, samples: int, as_json: bool)
     """
     from federation.bench.codecs import CodecBench  # compiled code: no other command waits for its import
 
-    found = CodecBench(num_elements=parameters, num_samples=samples, say=say).run(names or codec_names())
+    try:
+        found = CodecBench(num_elements=parameters, num_samples=samples, say=say).run(names or codec_names())
+    except MemoryError as error:
+        raise ConfigError(
+            f"--parameters {parameters}: expected memory for several vectors of that many, found too little ({error})",
+            advice="Choose a smaller model: shares of copy speed hardly change above some millions.",
+        ) from error
     say("device")
     found["device"] = device_figures()
     show(found, as_json, _table(found), device_table(found["device"]))

@@ -3,12 +3,14 @@
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from federation.bench import codecs as bench
 from federation.bench.codecs import CodecBench
+from federation.cli.bench_codecs import codecs
 from federation.codecs.api import ByteVector, Codec
 from federation.codecs.registry import codec_names
-from federation.errors import DigestMismatchError
+from federation.errors import ConfigError, DigestMismatchError
 from federation.kernels import api as kernels
 
 ELEMENTS = 3 * 32_768 + 1000
@@ -53,3 +55,13 @@ def test_another_sum_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench.kernels, "add_scaled", wrong)
     with pytest.raises(DigestMismatchError, match="accumulated"):
         CodecBench(num_elements=ELEMENTS, num_samples=1).run(["bf16"])
+
+
+def test_a_model_beyond_memory_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: CodecBench, names: object) -> None:
+        raise MemoryError("Unable to allocate 671 GiB")
+
+    monkeypatch.setattr(CodecBench, "run", refuse)
+    result = CliRunner().invoke(codecs, ["--parameters", "90000000000"])
+    assert isinstance(result.exception, ConfigError)
+    assert "--parameters 90000000000" in str(result.exception)
