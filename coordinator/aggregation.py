@@ -77,7 +77,7 @@ class Aggregation:
     idle_seconds: Callable[[], float] = lambda: math.inf
     _recorded: dict[tuple[str, int], _Recorded] = field(default_factory=dict)
     _made_here: set[tuple[str, int, int]] = field(default_factory=set)
-    _read: list[str] = field(default_factory=list)
+    _done_with: list[str] = field(default_factory=list)
     _background: Background = field(default_factory=lambda: Background("digest-state"))
 
     def aggregate(self, run: Run, manifest: Manifest, number: int) -> RoundAggregated:
@@ -90,7 +90,7 @@ class Aggregation:
         found = run.rounds[number]
         later = self.in_background and manifest.fragments[found.fragment].num_elements > SMALL_ELEMENTS
         result = self._commit(run, manifest, number, digest_state=not later)
-        self._read += _blobs_done_with(run, found.fragment, number)
+        self._done_with += _blobs_done_with(run, found.fragment, number)
         recorded = self._recorded[run.id, number] = _Recorded()
         if later:
             self._background.submit(partial(self._digest, recorded, (run.id, found.fragment, number + 1)))
@@ -152,8 +152,8 @@ class Aggregation:
 
         Evidence stays; what was aggregated leaves the page cache.
         """
-        while self._read:
-            self.blobs.forget_pages(self._read.pop())
+        while self._done_with:
+            self.blobs.forget_pages(self._done_with.pop())
         for fragment, chain in enumerate(run.versions):
             current = {version.number for version in chain[-2:]} | {number + 1 for number in run.open_rounds}
             self.states.prune(run.id, fragment, current=current, in_force=[version.number for version in chain])

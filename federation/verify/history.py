@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from federation import leaves as lv
 from federation import wire
-from federation.errors import DiskFullError, FederationError, InvalidTransition
+from federation.errors import DiskFullError, FederationError, InvalidTransition, NumericsMismatchError
 from federation.rounds import Federation, apply
 from federation.verify import ends, openings, runs, verdicts
 from federation.verify.context import At, Audit
@@ -68,7 +68,7 @@ def _check_leaf(at: At, body: lv.Body) -> None:
         runs.check_command(at, body)
         runs.check_in_force(at, body)
         _dispatch(at, body)
-    except (DiskFullError, MemoryError):  # this machine's, and no evidence of anything
+    except (DiskFullError, MemoryError, NumericsMismatchError):  # this machine's, and no evidence of anything
         raise
     except Exception as error:  # hostile leaves may hold any value; none may end the audit
         place = at.place(getattr(body, "run", ""), getattr(body, "round", -1))

@@ -17,7 +17,7 @@ from simulator.world import START
 from federation import leaves as lv
 from federation import notes, wire
 from federation.cli.main import federation as command_line
-from federation.errors import ConfigError
+from federation.errors import ConfigError, NumericsMismatchError
 from federation.leaves import Leaf, Outcome, Reason
 from federation.merkle import EMPTY_ROOT
 from federation.verify import Check, Verdict, verify_directory
@@ -118,6 +118,15 @@ def test_a_full_scratch_disk_is_no_verdict(bench: Bench, tmp_path: Path, monkeyp
     with pytest.raises(ConfigError, match="room for recomputed versions"):
         verify_directory(bench.directory, root=bench.root)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_machine_that_computes_other_bits_gives_no_verdict(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def differ() -> None:
+        raise NumericsMismatchError("other bits")
+
+    monkeypatch.setattr("federation.verify.recomputation.require_golden_vectors", differ)
+    with pytest.raises(NumericsMismatchError):
+        verify_directory(bench.directory, root=bench.root)
 
 
 # --- anchors ----------------------------------------------------------------------------------------------------------
