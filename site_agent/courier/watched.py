@@ -18,7 +18,7 @@ class WatchedFile(Generic[T]):
     """
 
     def __init__(self, fs: FileSystem, path: str, read: Callable[[], T], value: T) -> None:
-        """Takes `value` for what the file says now; `looked` tells of what comes after."""
+        """Takes `value` for what the file says now; `look` tells of what comes after."""
         self.value = value
         self._fs, self._path, self._read = fs, path, read
         self._seen = self._fingerprint()
