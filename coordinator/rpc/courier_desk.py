@@ -3,7 +3,7 @@
 
 import hashlib
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,9 @@ from federation.errors import LimitExceededError, ProtocolError, ProtocolVersion
 from federation.ids import check_slug, is_digest
 from federation.limits import DEFAULT_LIMITS
 from federation.mailbox.ends import InEnd, MailboxLimits, Offered, OutEnd, Ranges, Vouch
+from federation.merkle import BLOB_PIECE_BYTES
 from federation.rpc.channel import PROTOCOL_VERSIONS
+from federation.rpc.pieces import MAX_PIECES_PER_MESSAGE, Data
 
 MAX_REPLY_BYTES: Final = DEFAULT_LIMITS.max_envelope_bytes
 """Messages of one reply together; a single one may be as large."""
@@ -136,13 +138,13 @@ class PeerMailbox:
         """Pieces of a blob that are not here, durable or not, the first ranges of them; () if it is complete."""
         return self._in.pieces_absent(digest, num_bytes)[:MAX_RANGES_IN_REPLY]
 
-    def put_piece(self, digest: str, num_bytes: int, piece: int, data: bytes | memoryview) -> bool:
-        """See `InEnd.put_piece`."""
-        return self._in.put_piece(digest, num_bytes, piece, data)
+    def put_pieces(self, digest: str, num_bytes: int, first: int, data: bytes | memoryview) -> bool:
+        """See `InEnd.put_pieces`."""
+        return self._in.put_pieces(digest, num_bytes, first, data)
 
-    def read_piece(self, digest: str, piece: int) -> bytes:
-        """See `OutEnd.read_piece`."""
-        return self._out.read_piece(digest, piece)
+    def read_pieces(self, digest: str, first: int, num_pieces: int = 1) -> bytes:
+        """See `OutEnd.read_pieces`."""
+        return self._out.read_pieces(digest, first, num_pieces)
 
     def close(self) -> None:
         """Makes what has arrived durable and releases all files."""
@@ -243,11 +245,20 @@ def checked_digest(digest: bytes) -> str:
     return digest.hex()
 
 
-def checked_pieces(first: int, count: int) -> range:
-    """Pieces that a peer asks for. Raises LimitExceededError."""
+def checked_pieces(first: int, count: int, per_message: int) -> Iterator[tuple[int, int]]:
+    """Pieces that a peer asks for: of each message, the first and how many. Raises LimitExceededError."""
     if not 0 < count <= MAX_PIECES or first > DEFAULT_LIMITS.max_blob_bytes:
         raise LimitExceededError(f"GetBlob: expected 1 to {MAX_PIECES} pieces, found {count} from piece {first}")
-    return range(first, first + count)
+    step, end = min(max(per_message, 1), MAX_PIECES_PER_MESSAGE), first + count
+    return ((piece, min(step, end - piece)) for piece in range(first, end, step))
+
+
+def checked_data(data: Data) -> Data:
+    """What one message of PutBlob carries. Raises LimitExceededError."""
+    if len(data) > MAX_PIECES_PER_MESSAGE * BLOB_PIECE_BYTES:
+        found = f"{MAX_PIECES_PER_MESSAGE} pieces in a message at most, found {len(data)} bytes"
+        raise LimitExceededError(f"PutBlob: expected {found}")
+    return data
 
 
 def check_count(found: int, limit: int, what: str) -> None:

@@ -118,7 +118,7 @@ class CourierService(pb_grpc.CourierServicer):
                 raise ProtocolError("PutBlob: expected pieces of one blob, found those of another one")
             blob, self.last_piece = found, time.monotonic()
             mark("piece", site=caller.identity.id, digest=found[0], piece=request.piece)
-            if await self._run(caller, mailbox.put_piece, *found, request.piece, data):
+            if await self._run(caller, mailbox.put_pieces, *found, request.piece, desk.checked_data(data)):
                 self._arrived()
             del request, data  # before the next one comes
         if blob is None:  # nothing was sent, or the line was cut before it came
@@ -130,10 +130,10 @@ class CourierService(pb_grpc.CourierServicer):
     async def GetBlob(self, request: pb.GetBlobRequest, caller: Caller) -> AsyncIterator[bytes]:
         """Sends pieces of one offered blob."""
         digest, mailbox = desk.checked_digest(request.digest), self._mailbox(caller)
-        for piece in desk.checked_pieces(request.first_piece, request.num_pieces):
+        for pieces in desk.checked_pieces(request.first_piece, request.num_pieces, request.pieces_per_message):
             self.last_piece = time.monotonic()
             async with caller.piece():
-                yield blob_piece(piece, await self._run(caller, mailbox.read_piece, digest, piece))
+                yield blob_piece(pieces[0], await self._run(caller, mailbox.read_pieces, digest, *pieces))
 
     def _mailbox(self, caller: Caller) -> PeerMailbox:
         return self._courier.mailbox(caller.identity.id)

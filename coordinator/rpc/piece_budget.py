@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many pieces of blobs all calls together have in memory, whatever the number of peers.
+"""How many messages with pieces of blobs all calls together have in memory, whatever the number of peers.
 
-A call takes a place before it asks gRPC for the next piece or reads one from disk, and leaves it when the piece is
-written or sent. Between two pieces it holds nothing. There are two rooms of places:
+A call takes a place before it asks gRPC for the next message or reads one from disk, and leaves it when its pieces are
+written or sent. Between two messages it holds nothing. There are two rooms of places:
 
-- *moving*: pieces that come or go. Who waits longest, of the peers that hold least, gets the next place.
-- *parked*: a piece that has been moving for longer than `PATIENCE_SECONDS` waits for its peer, not for us. It is
+- *moving*: messages that come or go. Who waits longest, of the peers that hold least, gets the next place.
+- *parked*: a message that has been moving for longer than `PATIENCE_SECONDS` waits for its peer, not for us. It is
   parked and its place given to another one, so that peers on slow lines do not hold up those on fast ones.
 
-Where the parked room is full too, a piece stays where it is until its call ends: each wait for a peer has its limit.
+Where the parked room is full too, a message stays where it is until its call ends: each wait for a peer has its limit.
 One peer has a few places of all, so it takes many peers that stall on purpose to slow down the others.
 
 One event loop uses it; nothing here is locked.
@@ -21,11 +21,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from federation.merkle import BLOB_PIECE_BYTES
-
-MOVING_BYTES: Final = 8 * BLOB_PIECE_BYTES
-PARKED_BYTES: Final = 8 * BLOB_PIECE_BYTES
-BYTES_PER_PEER: Final = 4 * BLOB_PIECE_BYTES
+NUM_MOVING: Final = 8
+NUM_PARKED: Final = 8
+NUM_PER_PEER: Final = 4
 """In both rooms together: two calls up and two down, as this release makes them."""
 
 PATIENCE_SECONDS: Final = 0.1
@@ -34,7 +32,7 @@ PATIENCE_SECONDS: Final = 0.1
 
 @dataclass(kw_only=True, eq=False)
 class _Place:
-    """Room for one piece. `parked`: it does not count as moving; `overdue`: it should not."""
+    """Room for one message. `parked`: it does not count as moving; `overdue`: it should not."""
 
     peer: str
     parked: bool = False
@@ -42,28 +40,26 @@ class _Place:
 
 
 class PieceBudget:
-    """Places for pieces of up to `BLOB_PIECE_BYTES`."""
+    """Places for messages of up to `MAX_PIECES_PER_MESSAGE` pieces."""
 
     def __init__(
         self,
         *,
-        moving_bytes: int = MOVING_BYTES,
-        parked_bytes: int = PARKED_BYTES,
-        bytes_per_peer: int = BYTES_PER_PEER,
+        num_moving: int = NUM_MOVING,
+        num_parked: int = NUM_PARKED,
+        num_per_peer: int = NUM_PER_PEER,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        self._num_moving, self._num_parked, self._num_per_peer = (
-            num_bytes // BLOB_PIECE_BYTES for num_bytes in (moving_bytes, parked_bytes, bytes_per_peer)
-        )
+        self._num_moving, self._num_parked, self._num_per_peer = num_moving, num_parked, num_per_peer
         self._patience_seconds = patience_seconds
         self._places: dict[_Place, None] = {}
         self._held: Counter[str] = Counter()
         self._waiting: deque[tuple[str, asyncio.Future[_Place]]] = deque()
 
     @property
-    def held_bytes(self) -> int:
-        """Of all places that are taken, parked ones included."""
-        return len(self._places) * BLOB_PIECE_BYTES
+    def num_held(self) -> int:
+        """Places that are taken, parked ones included."""
+        return len(self._places)
 
     @asynccontextmanager
     async def place(self, peer: str) -> AsyncIterator[None]:
@@ -103,7 +99,7 @@ class PieceBudget:
         self._grant()
 
     def _park(self) -> None:
-        """Parks the oldest pieces that are overdue, as many as there is room for."""
+        """Parks the oldest messages that are overdue, as many as there is room for."""
         room = self._num_parked - sum(place.parked for place in self._places)
         for place in [one for one in self._places if one.overdue and not one.parked][: max(0, room)]:
             place.parked = True

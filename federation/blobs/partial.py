@@ -8,7 +8,7 @@ again. Memory: the hashes, and the pieces that the callers hold.
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from federation.blobs.piece_log import (
@@ -105,28 +105,21 @@ class PartialBlob:
             states = bytes(self._states)
         return list(_ranges_without(states, bytes([_ARRIVED, _DURABLE])))
 
-    def put(self, piece: int, data: bytes | bytearray | memoryview) -> None:
-        """Takes one piece; it is durable after the next `checkpoint`, which comes by itself every 64 MiB.
+    def put(self, first: int, data: bytes | bytearray | memoryview) -> None:
+        """Takes a piece, or several that follow each other; durable after the next `checkpoint`.
 
-        A piece that is here, or that another thread is just writing, stays as it is.
+        That comes by itself every 64 MiB. A piece that is here, or that another thread is just writing, stays as it is.
 
         Raises:
-            ProtocolError: no piece of this blob, or not its length.
+            ProtocolError: no pieces of this blob, or not their length.
             DiskFullError: no space; the piece is not here.
             ObjectNotFoundError: this object was closed, or the pieces were thrown away.
         """
-        self._check_piece(piece, memoryview(data).nbytes)
-        if not self._claim(piece):
-            return
-        try:
-            leaf = leaf_hash(data)
-            self._writer.write_at(piece * BLOB_PIECE_BYTES, data)
-            self._writer.begin_sync(piece * BLOB_PIECE_BYTES, self._length_of(piece))
-            due = self._arrive(piece, leaf)
-        except BaseException:
-            with self._lock:
-                self._states[piece] = _MISSING
-            raise
+        view = memoryview(data).cast("B")
+        due = False
+        for pieces in self._claimed(self._checked_pieces(first, view.nbytes)):
+            start = (pieces.start - first) * BLOB_PIECE_BYTES
+            due = self._put(pieces, view[start : start + len(pieces) * BLOB_PIECE_BYTES]) or due
         if due:
             with self._syncing:
                 self._checkpoint(CHECKPOINT_BYTES)
@@ -178,33 +171,62 @@ class PartialBlob:
             if self._ended is None:
                 self._end("closed")
 
-    def _check_piece(self, piece: int, num_bytes: int) -> None:
-        if not 0 <= piece < self.num_pieces:
-            raise ProtocolError(f"blob {self.digest}: expected a piece below {self.num_pieces}, found {piece}")
-        expected = self._length_of(piece)
+    def _checked_pieces(self, first: int, num_bytes: int) -> range:
+        """Which pieces these bytes are, from the first one on."""
+        pieces = range(first, first + max(num_pieces_of(num_bytes), 1))
+        if first < 0 or pieces[-1] >= self.num_pieces:
+            found = first if first < 0 else pieces[-1]
+            raise ProtocolError(f"blob {self.digest}: expected a piece below {self.num_pieces}, found {found}")
+        expected = sum(map(self._length_of, pieces))
         if num_bytes != expected:
-            raise ProtocolError(f"blob {self.digest}: expected {expected} bytes in piece {piece}, found {num_bytes}")
+            named = f"piece {first}" if len(pieces) == 1 else f"pieces {first} to {pieces[-1]}"
+            raise ProtocolError(f"blob {self.digest}: expected {expected} bytes in {named}, found {num_bytes}")
+        return pieces
 
     def _length_of(self, piece: int) -> int:
         return min(BLOB_PIECE_BYTES, self.num_bytes - piece * BLOB_PIECE_BYTES)
 
-    def _claim(self, piece: int) -> bool:
-        """Whether the piece is the caller's to write."""
-        with self._lock:
-            if self._states[piece] != _MISSING:
-                return False
-            self._check_going_on()
-            self._states[piece] = _COMING
-        return True
+    def _claimed(self, pieces: range) -> Iterator[range]:
+        """Those of the pieces that are the caller's to write, as runs; each is claimed when it is asked for."""
+        at = pieces.start
+        while at < pieces.stop:
+            run = self._claimed_run(range(at, pieces.stop))
+            if run:
+                yield run
+            at = run.stop + 1  # that one is not missing
 
-    def _arrive(self, piece: int, leaf: bytes) -> bool:
-        """Counts a piece whose bytes are written; returns whether a checkpoint is due."""
+    def _claimed_run(self, pieces: range) -> range:
+        """The missing pieces at the beginning, which are the caller's to write from now on."""
         with self._lock:
-            self._log.append(piece_record(piece, leaf))
-            self._num_logged += 1
-            self._unsynced.append(piece)
-            self._unsynced_bytes += self._length_of(piece)
-            self._take(piece, leaf, _ARRIVED)
+            run = range(pieces.start, next((piece for piece in pieces if self._states[piece] != _MISSING), pieces.stop))
+            if run:
+                self._check_going_on()
+            self._states[run.start : run.stop] = bytes([_COMING]) * len(run)
+        return run
+
+    def _put(self, pieces: range, data: memoryview) -> bool:
+        """Takes claimed pieces; returns whether a checkpoint is due."""
+        offset = pieces.start * BLOB_PIECE_BYTES
+        try:
+            starts = range(0, data.nbytes, BLOB_PIECE_BYTES)
+            leaves = [leaf_hash(data[start : start + BLOB_PIECE_BYTES]) for start in starts]
+            self._writer.write_at(offset, data)
+            self._writer.begin_sync(offset, data.nbytes)
+            return self._arrive(pieces, leaves)
+        except BaseException:
+            with self._lock:
+                self._states[pieces.start : pieces.stop] = bytes([_MISSING]) * len(pieces)
+            raise
+
+    def _arrive(self, pieces: range, leaves: Sequence[bytes]) -> bool:
+        """Counts pieces whose bytes are written; returns whether a checkpoint is due."""
+        with self._lock:
+            self._log.append(b"".join(map(piece_record, pieces, leaves)))
+            self._num_logged += len(pieces)
+            self._unsynced += pieces
+            for piece, leaf in zip(pieces, leaves, strict=True):
+                self._unsynced_bytes += self._length_of(piece)
+                self._take(piece, leaf, _ARRIVED)
             return self._unsynced_bytes >= CHECKPOINT_BYTES
 
     def _take(self, piece: int, leaf: bytes, state: int) -> None:

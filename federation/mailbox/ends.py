@@ -191,13 +191,13 @@ class InEnd:
         with self._arriving.leased(digest, num_bytes) as partial:
             return tuple(partial.absent()) if partial is not None else ()
 
-    def put_piece(self, digest: str, num_bytes: int, piece: int, data: bytes | memoryview) -> bool:
-        """Stores one piece; returns whether the blob is complete in in/blobs now, durably. Pieces come in any order.
+    def put_pieces(self, digest: str, num_bytes: int, first: int, data: bytes | memoryview) -> bool:
+        """Stores a piece, or several that follow each other; returns whether the blob is complete in in/blobs, durably.
 
         Raises:
-            ProtocolError, LimitExceededError, OverloadedError: as `pieces_missing`; or not this piece's length.
+            ProtocolError, LimitExceededError, OverloadedError: as `pieces_missing`; or not these pieces' length.
             DigestMismatchError: all pieces are there and do not have the digest; all were thrown away.
-            DiskFullError: no space; the piece is not here.
+            DiskFullError: no space; the pieces are not here.
         """
         self._check_blob(digest, num_bytes)
         if self._arriving.is_complete(digest, num_bytes):
@@ -205,7 +205,7 @@ class InEnd:
         with self._arriving.leased(digest, num_bytes) as partial:
             if partial is None:
                 return True
-            partial.put(piece, data)
+            partial.put(first, data)
             if partial.arrived:
                 self._arriving.publish(partial)
             return partial.arrived

@@ -82,15 +82,15 @@ class OutEnd:
         except ObjectNotFoundError:
             return None
 
-    def read_piece(self, digest: str, piece: int) -> bytes:
-        """One piece of an offered blob, 1 MiB but for the last one. Raises ObjectNotFoundError, ProtocolError."""
+    def read_pieces(self, digest: str, first: int, num_pieces: int = 1) -> bytes:
+        """Pieces of an offered blob, 1 MiB each but for the last one. Raises ObjectNotFoundError, ProtocolError."""
         check_digest(digest)
-        if 0 <= piece < _MAX_PIECES:
+        if 0 <= first < _MAX_PIECES:
             path = f"{self._out}/{BLOBS}/{digest}"
-            data = self._fs.read_range(path, piece * BLOB_PIECE_BYTES, BLOB_PIECE_BYTES)
-            if data:
+            data = self._fs.read_range(path, first * BLOB_PIECE_BYTES, num_pieces * BLOB_PIECE_BYTES)
+            if num_pieces_of(len(data)) == num_pieces:
                 return data
-        raise ObjectNotFoundError(f"blob {digest}: expected a piece {piece}, found none")
+        raise ObjectNotFoundError(f"blob {digest}: expected a piece {first + num_pieces - 1}, found none")
 
     def check_not_rolled_back(self, received_through: int) -> None:
         """Raises RolledBackError if the peer has received a number that this mailbox has not used yet."""

@@ -2,7 +2,8 @@
 """Blobs over the network: few parallel calls, each of a few pieces, resumed at whatever the receiver lacks.
 
 A call upwards takes piece after piece until it has lasted long enough; one downwards asks for as many as went in good
-time before. So a slow link gets short calls, which neither a deadline nor a proxy cuts, and a fast one long calls.
+time before. So a slow link gets short calls, which neither a deadline nor a proxy cuts, and a fast one long calls. On a
+fast link a message carries several pieces: a call costs what its messages cost, whatever they carry.
 Blobs are carried in the order of the messages that name them: a peer that has room for few of them always gets those
 that it can act upon first.
 """
@@ -16,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 import grpc
 
+from federation.blobs.partial import num_pieces_of
 from federation.errors import (
     DeadlineExceededError,
     FederationError,
@@ -27,7 +29,7 @@ from federation.mailbox.ends import InEnd, OutEnd
 from federation.merkle import BLOB_PIECE_BYTES
 from federation.rpc.errors import error_from
 from federation.rpc.pacing import UploadPace
-from federation.rpc.pieces import put_request
+from federation.rpc.pieces import MAX_PIECES_PER_MESSAGE, put_request
 from federation.v1 import courier_pb2 as pb
 from federation.v1.courier_pb2_grpc import CourierStub
 
@@ -47,6 +49,9 @@ QUICK_SECONDS: Final = 10.0
 UPLOAD_SECONDS: Final = 20.0
 """A call upwards that has lasted so long takes no further piece."""
 
+QUICK_MESSAGE_SECONDS: Final = 0.25
+"""A message that took less is followed by one of twice as many pieces; one of more than four times this, by half."""
+
 MAX_PAUSE_SECONDS: Final = 5.0
 """A call upwards whose next piece must wait longer ends: its receiver waits for each message, but not for long."""
 
@@ -64,9 +69,32 @@ class Span:
     last: int
 
     @property
-    def first_bytes(self) -> int:
-        """Length of the first piece."""
-        return min(BLOB_PIECE_BYTES, self.num_bytes - self.first * BLOB_PIECE_BYTES)
+    def num_pieces(self) -> int:
+        """How many they are."""
+        return self.last - self.first + 1
+
+    @property
+    def span_bytes(self) -> int:
+        """Length of all of them."""
+        return min(self.num_pieces * BLOB_PIECE_BYTES, self.num_bytes - self.first * BLOB_PIECE_BYTES)
+
+
+class Portion:
+    """How many pieces one message carries in one direction: more while messages go quickly."""
+
+    def __init__(self) -> None:
+        self.num_pieces = 1
+
+    def took(self, seconds: float) -> None:
+        """So long went by from one message to the next."""
+        if seconds < QUICK_MESSAGE_SECONDS:
+            self.num_pieces = min(2 * self.num_pieces, MAX_PIECES_PER_MESSAGE)
+        elif seconds > 4 * QUICK_MESSAGE_SECONDS:
+            self.num_pieces = max(self.num_pieces // 2, 1)
+
+    def begin_again(self) -> None:
+        """The peer takes or gives no more for now."""
+        self.num_pieces = 1
 
 
 class Backlog:
@@ -77,6 +105,7 @@ class Backlog:
         self._open: Counter[str] = Counter()
         self._news = asyncio.Event()
         self.num_pieces = FIRST_PIECES
+        self.portion = Portion()
 
     def __contains__(self, digest: str) -> bool:
         return self._open[digest] > 0
@@ -105,9 +134,9 @@ class Backlog:
             await self._news.wait()
         return self._taken(num_pieces or self.num_pieces)
 
-    def more(self, digest: str) -> Span | None:
-        """The next piece, if it is one of this blob; the caller calls `done` or `again`."""
-        return self._taken(1) if self._spans and self._spans[0].digest == digest else None
+    def more(self, digest: str, num_pieces: int) -> Span | None:
+        """The next few pieces, if they are of this blob; the caller calls `done` or `again`."""
+        return self._taken(num_pieces) if self._spans and self._spans[0].digest == digest else None
 
     def _taken(self, num_pieces: int) -> Span:
         head = self._spans.popleft()
@@ -128,6 +157,7 @@ class Backlog:
 
     def again(self, span: Span) -> None:
         """These pieces could not be carried now, and are the next ones; fewer at a time from here on."""
+        self.portion.begin_again()
         self.num_pieces = max(self.num_pieces // 4, 1)
         self._spans.appendleft(span)
 
@@ -178,9 +208,9 @@ class Transfers:
 
     async def upload_one(self) -> None:
         """Carries the next few pieces up."""
-        load, start = [await self.up.take(1)], time.monotonic()
+        load, start = [await self.up.take(self._portion())], time.monotonic()
         try:
-            await self.pace.turn(load[0].first_bytes)  # before the call: nobody waits for a message meanwhile
+            await self.pace.turn(load[0].span_bytes)  # before the call: nobody waits for a message meanwhile
             await answered(self._stub.PutBlob(self._pieces(load), timeout=MAX_CALL_SECONDS))
         except ObjectNotFoundError:
             pass  # withdrawn meanwhile: the reader has it, or nobody wants it
@@ -223,47 +253,61 @@ class Transfers:
             backlog.again(span)
         await asyncio.sleep(min(getattr(error, "retry_after_seconds", 0.0), 60.0))
 
+    def _portion(self) -> int:
+        """Pieces in the next message upwards; where there is a limit they go one at a time, so as to keep its pace."""
+        return 1 if self.pace.limit else self.up.portion.num_pieces
+
     async def _pieces(self, load: list[Span]) -> AsyncIterator[bytes]:
-        """Pieces of one blob for one call: the one in `load`, and those that are added to it on the way."""
+        """Messages for one call with pieces of one blob: the span in `load`, and those that are added on the way."""
         digest, num_bytes = load[0].digest, load[0].num_bytes
         raw, end = bytes.fromhex(digest), time.monotonic() + UPLOAD_SECONDS
         while True:
+            start, span = time.monotonic(), load[-1]
             try:
-                data = await self._files(self._out.read_piece, digest, load[-1].first)
+                data = await self._files(self._out.read_pieces, digest, span.first, span.num_pieces)
             except FederationError:
                 return  # withdrawn: the peer keeps what it has, and asks no more once it hears of that
             self.bytes_up += len(data)
-            message = [put_request(raw, num_bytes, load[-1].first, data)]
+            message = [put_request(raw, num_bytes, span.first, data)]
             del data
             yield message.pop()  # no reference stays here while it is sent
-            following = await self._following(digest, len(load), end)
+            self.up.portion.took(time.monotonic() - start)
+            following = await self._following(digest, sum(span.num_pieces for span in load), end)
             if following is None:
                 return
             load.append(following)
 
     async def _following(self, digest: str, num_pieces: int, end: float) -> Span | None:
-        """The blob's next piece when it may go; None if there is none, or if the call had better end."""
+        """The blob's next pieces when they may go; None if there are none, or if the call had better end."""
         if num_pieces >= MAX_PIECES_PER_CALL or time.monotonic() > end or self.pace.seconds() > MAX_PAUSE_SECONDS:
             return None
-        following = self.up.more(digest)
+        following = self.up.more(digest, min(self._portion(), MAX_PIECES_PER_CALL - num_pieces))
         if following is not None:
-            await self.pace.turn(following.first_bytes)
+            await self.pace.turn(following.span_bytes)
         return following
 
     async def _get(self, left: list[Span]) -> None:
-        """Fetches the span in `left`, which shrinks with each piece that is here."""
-        span, complete = left[0], False
-        wanted = span.last - span.first + 1
-        request = pb.GetBlobRequest(digest=bytes.fromhex(span.digest), first_piece=span.first, num_pieces=wanted)
+        """Fetches the span in `left`, which shrinks with each message that is here."""
+        span, complete, start = left[0], False, time.monotonic()
+        request = pb.GetBlobRequest(
+            digest=bytes.fromhex(span.digest),
+            first_piece=span.first,
+            num_pieces=span.num_pieces,
+            pieces_per_message=self.down.portion.num_pieces,
+        )
         async for head, data in answered_stream(self._stub.GetBlob(request, timeout=MAX_CALL_SECONDS)):
-            if head.piece != left[0].first or left[0].first > span.last:
-                raise ProtocolError(f"blob: expected piece {left[0].first} up to {span.last}, found {head.piece}")
-            put = self._files(self._in.put_piece, span.digest, span.num_bytes, head.piece, data)
+            following = head.piece + max(num_pieces_of(len(data)), 1)
+            if head.piece != left[0].first or following > span.last + 1:
+                found = f"{head.piece} to {following - 1}"
+                raise ProtocolError(f"blob: expected pieces from {left[0].first} up to {span.last}, found {found}")
+            put = self._files(self._in.put_pieces, span.digest, span.num_bytes, head.piece, data)
             complete = await put or complete
             self.bytes_down += len(data)
-            left[0] = replace(span, first=head.piece + 1)
-        if left[0].first <= span.last:
-            raise ProtocolError(f"blob: expected {wanted} pieces, found {left[0].first - span.first}")
+            left[0], now = replace(span, first=following), time.monotonic()
+            self.down.portion.took(now - start)
+            start = now
+        if left[0].num_pieces:
+            raise ProtocolError(f"blob: expected {span.num_pieces} pieces, found {left[0].first - span.first}")
         if complete:
             self.on_arrival()
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66\x65\x64\x65ration/v1/courier.proto\x12\rfederation.v1\"?\n\x10NegotiateRequest\x12\x19\n\x11protocol_versions\x18\x01 \x03(\r\x12\x10\n\x08software\x18\x02 \x01(\t\"\x8d\x01\n\x0eNegotiateReply\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x10\n\x08software\x18\x02 \x01(\t\x12\x12\n\nconsortium\x18\x03 \x01(\t\x12\x0e\n\x06now_us\x18\x04 \x01(\x03\x12\x16\n\x0eroster_version\x18\x05 \x01(\x04\x12\x13\n\x0bledger_size\x18\x06 \x01(\x04\"*\n\x0bNumberRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x04\",\n\x0e\x43\x61rriedMessage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"0\n\x0bOfferedBlob\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x11\n\tnum_bytes\x18\x02 \x01(\x04\"\x95\x01\n\x0bPullRequest\x12(\n\x04have\x18\x01 \x03(\x0b\x32\x1a.federation.v1.NumberRange\x12\x18\n\x10received_through\x18\x02 \x01(\x04\x12\x1e\n\x16\x61\x63knowledgement_digest\x18\x03 \x01(\x0c\x12\x0f\n\x07wait_ms\x18\x04 \x01(\r\x12\x11\n\tmax_bytes\x18\x05 \x01(\x04\"\xae\x01\n\tPullReply\x12/\n\x08messages\x18\x01 \x03(\x0b\x32\x1d.federation.v1.CarriedMessage\x12\x15\n\rfirst_offered\x18\x02 \x01(\x04\x12\x15\n\rnext_sequence\x18\x03 \x01(\x04\x12\x17\n\x0f\x61\x63knowledgement\x18\x04 \x01(\x0c\x12)\n\x05\x62lobs\x18\x05 \x03(\x0b\x32\x1a.federation.v1.OfferedBlob\"\xb0\x01\n\x0bPushRequest\x12/\n\x08messages\x18\x01 \x03(\x0b\x32\x1d.federation.v1.CarriedMessage\x12\x15\n\rfirst_offered\x18\x02 \x01(\x04\x12\x15\n\rnext_sequence\x18\x03 \x01(\x04\x12\x17\n\x0f\x61\x63knowledgement\x18\x04 \x01(\x0c\x12)\n\x05\x62lobs\x18\x05 \x03(\x0b\x32\x1a.federation.v1.OfferedBlob\"f\n\tPushReply\x12(\n\x04have\x18\x01 \x03(\x0b\x32\x1a.federation.v1.NumberRange\x12\x18\n\x10received_through\x18\x02 \x01(\x04\x12\x15\n\rblobs_missing\x18\x03 \x03(\x0c\"4\n\x0fStatBlobRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x11\n\tnum_bytes\x18\x02 \x01(\x04\"U\n\rStatBlobReply\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12\x32\n\x0epieces_missing\x18\x02 \x03(\x0b\x32\x1a.federation.v1.NumberRange\"P\n\x0ePutBlobRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x11\n\tnum_bytes\x18\x02 \x01(\x04\x12\r\n\x05piece\x18\x03 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"I\n\x0eGetBlobRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x13\n\x0b\x66irst_piece\x18\x02 \x01(\x04\x12\x12\n\nnum_pieces\x18\x03 \x01(\x04\"(\n\tBlobPiece\x12\r\n\x05piece\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"/\n\rEnrollRequest\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x0f\n\x07request\x18\x02 \x01(\x0c\"\x86\x01\n\x0b\x45nrollReply\x12\x12\n\nconsortium\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12\x1b\n\x13renewal_certificate\x18\x03 \x01(\x0c\x12\x0f\n\x07rosters\x18\x04 \x03(\x0c\x12\x0e\n\x06member\x18\x05 \x01(\x08\x12\x10\n\x08\x65ndpoint\x18\x06 \x01(\t\"\x0f\n\rStatusRequest\"\x1f\n\x0bStatusReply\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\"0\n\x0cWatchRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x13\n\x0binterval_ms\x18\x02 \x01(\r\"\x1e\n\nWatchReply\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t2\xac\x03\n\x07\x43ourier\x12K\n\tNegotiate\x12\x1f.federation.v1.NegotiateRequest\x1a\x1d.federation.v1.NegotiateReply\x12<\n\x04Pull\x12\x1a.federation.v1.PullRequest\x1a\x18.federation.v1.PullReply\x12<\n\x04Push\x12\x1a.federation.v1.PushRequest\x1a\x18.federation.v1.PushReply\x12H\n\x08StatBlob\x12\x1e.federation.v1.StatBlobRequest\x1a\x1c.federation.v1.StatBlobReply\x12H\n\x07PutBlob\x12\x1d.federation.v1.PutBlobRequest\x1a\x1c.federation.v1.StatBlobReply(\x01\x12\x44\n\x07GetBlob\x12\x1d.federation.v1.GetBlobRequest\x1a\x18.federation.v1.BlobPiece0\x01\x32O\n\tEnrolment\x12\x42\n\x06\x45nroll\x12\x1c.federation.v1.EnrollRequest\x1a\x1a.federation.v1.EnrollReply2\x90\x01\n\x07\x43ontrol\x12\x42\n\x06Status\x12\x1c.federation.v1.StatusRequest\x1a\x1a.federation.v1.StatusReply\x12\x41\n\x05Watch\x12\x1b.federation.v1.WatchRequest\x1a\x19.federation.v1.WatchReply0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66\x65\x64\x65ration/v1/courier.proto\x12\rfederation.v1\"?\n\x10NegotiateRequest\x12\x19\n\x11protocol_versions\x18\x01 \x03(\r\x12\x10\n\x08software\x18\x02 \x01(\t\"\x8d\x01\n\x0eNegotiateReply\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x10\n\x08software\x18\x02 \x01(\t\x12\x12\n\nconsortium\x18\x03 \x01(\t\x12\x0e\n\x06now_us\x18\x04 \x01(\x03\x12\x16\n\x0eroster_version\x18\x05 \x01(\x04\x12\x13\n\x0bledger_size\x18\x06 \x01(\x04\"*\n\x0bNumberRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x04\",\n\x0e\x43\x61rriedMessage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"0\n\x0bOfferedBlob\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x11\n\tnum_bytes\x18\x02 \x01(\x04\"\x95\x01\n\x0bPullRequest\x12(\n\x04have\x18\x01 \x03(\x0b\x32\x1a.federation.v1.NumberRange\x12\x18\n\x10received_through\x18\x02 \x01(\x04\x12\x1e\n\x16\x61\x63knowledgement_digest\x18\x03 \x01(\x0c\x12\x0f\n\x07wait_ms\x18\x04 \x01(\r\x12\x11\n\tmax_bytes\x18\x05 \x01(\x04\"\xae\x01\n\tPullReply\x12/\n\x08messages\x18\x01 \x03(\x0b\x32\x1d.federation.v1.CarriedMessage\x12\x15\n\rfirst_offered\x18\x02 \x01(\x04\x12\x15\n\rnext_sequence\x18\x03 \x01(\x04\x12\x17\n\x0f\x61\x63knowledgement\x18\x04 \x01(\x0c\x12)\n\x05\x62lobs\x18\x05 \x03(\x0b\x32\x1a.federation.v1.OfferedBlob\"\xb0\x01\n\x0bPushRequest\x12/\n\x08messages\x18\x01 \x03(\x0b\x32\x1d.federation.v1.CarriedMessage\x12\x15\n\rfirst_offered\x18\x02 \x01(\x04\x12\x15\n\rnext_sequence\x18\x03 \x01(\x04\x12\x17\n\x0f\x61\x63knowledgement\x18\x04 \x01(\x0c\x12)\n\x05\x62lobs\x18\x05 \x03(\x0b\x32\x1a.federation.v1.OfferedBlob\"f\n\tPushReply\x12(\n\x04have\x18\x01 \x03(\x0b\x32\x1a.federation.v1.NumberRange\x12\x18\n\x10received_through\x18\x02 \x01(\x04\x12\x15\n\rblobs_missing\x18\x03 \x03(\x0c\"4\n\x0fStatBlobRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x11\n\tnum_bytes\x18\x02 \x01(\x04\"U\n\rStatBlobReply\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12\x32\n\x0epieces_missing\x18\x02 \x03(\x0b\x32\x1a.federation.v1.NumberRange\"P\n\x0ePutBlobRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x11\n\tnum_bytes\x18\x02 \x01(\x04\x12\r\n\x05piece\x18\x03 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"e\n\x0eGetBlobRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x13\n\x0b\x66irst_piece\x18\x02 \x01(\x04\x12\x12\n\nnum_pieces\x18\x03 \x01(\x04\x12\x1a\n\x12pieces_per_message\x18\x04 \x01(\r\"(\n\tBlobPiece\x12\r\n\x05piece\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"/\n\rEnrollRequest\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x0f\n\x07request\x18\x02 \x01(\x0c\"\x86\x01\n\x0b\x45nrollReply\x12\x12\n\nconsortium\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12\x1b\n\x13renewal_certificate\x18\x03 \x01(\x0c\x12\x0f\n\x07rosters\x18\x04 \x03(\x0c\x12\x0e\n\x06member\x18\x05 \x01(\x08\x12\x10\n\x08\x65ndpoint\x18\x06 \x01(\t\"\x0f\n\rStatusRequest\"\x1f\n\x0bStatusReply\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\"0\n\x0cWatchRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x13\n\x0binterval_ms\x18\x02 \x01(\r\"\x1e\n\nWatchReply\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t2\xac\x03\n\x07\x43ourier\x12K\n\tNegotiate\x12\x1f.federation.v1.NegotiateRequest\x1a\x1d.federation.v1.NegotiateReply\x12<\n\x04Pull\x12\x1a.federation.v1.PullRequest\x1a\x18.federation.v1.PullReply\x12<\n\x04Push\x12\x1a.federation.v1.PushRequest\x1a\x18.federation.v1.PushReply\x12H\n\x08StatBlob\x12\x1e.federation.v1.StatBlobRequest\x1a\x1c.federation.v1.StatBlobReply\x12H\n\x07PutBlob\x12\x1d.federation.v1.PutBlobRequest\x1a\x1c.federation.v1.StatBlobReply(\x01\x12\x44\n\x07GetBlob\x12\x1d.federation.v1.GetBlobRequest\x1a\x18.federation.v1.BlobPiece0\x01\x32O\n\tEnrolment\x12\x42\n\x06\x45nroll\x12\x1c.federation.v1.EnrollRequest\x1a\x1a.federation.v1.EnrollReply2\x90\x01\n\x07\x43ontrol\x12\x42\n\x06Status\x12\x1c.federation.v1.StatusRequest\x1a\x1a.federation.v1.StatusReply\x12\x41\n\x05Watch\x12\x1b.federation.v1.WatchRequest\x1a\x19.federation.v1.WatchReply0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,25 +56,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUTBLOBREQUEST']._serialized_start=1148
   _globals['_PUTBLOBREQUEST']._serialized_end=1228
   _globals['_GETBLOBREQUEST']._serialized_start=1230
-  _globals['_GETBLOBREQUEST']._serialized_end=1303
-  _globals['_BLOBPIECE']._serialized_start=1305
-  _globals['_BLOBPIECE']._serialized_end=1345
-  _globals['_ENROLLREQUEST']._serialized_start=1347
-  _globals['_ENROLLREQUEST']._serialized_end=1394
-  _globals['_ENROLLREPLY']._serialized_start=1397
-  _globals['_ENROLLREPLY']._serialized_end=1531
-  _globals['_STATUSREQUEST']._serialized_start=1533
-  _globals['_STATUSREQUEST']._serialized_end=1548
-  _globals['_STATUSREPLY']._serialized_start=1550
-  _globals['_STATUSREPLY']._serialized_end=1581
-  _globals['_WATCHREQUEST']._serialized_start=1583
-  _globals['_WATCHREQUEST']._serialized_end=1631
-  _globals['_WATCHREPLY']._serialized_start=1633
-  _globals['_WATCHREPLY']._serialized_end=1663
-  _globals['_COURIER']._serialized_start=1666
-  _globals['_COURIER']._serialized_end=2094
-  _globals['_ENROLMENT']._serialized_start=2096
-  _globals['_ENROLMENT']._serialized_end=2175
-  _globals['_CONTROL']._serialized_start=2178
-  _globals['_CONTROL']._serialized_end=2322
+  _globals['_GETBLOBREQUEST']._serialized_end=1331
+  _globals['_BLOBPIECE']._serialized_start=1333
+  _globals['_BLOBPIECE']._serialized_end=1373
+  _globals['_ENROLLREQUEST']._serialized_start=1375
+  _globals['_ENROLLREQUEST']._serialized_end=1422
+  _globals['_ENROLLREPLY']._serialized_start=1425
+  _globals['_ENROLLREPLY']._serialized_end=1559
+  _globals['_STATUSREQUEST']._serialized_start=1561
+  _globals['_STATUSREQUEST']._serialized_end=1576
+  _globals['_STATUSREPLY']._serialized_start=1578
+  _globals['_STATUSREPLY']._serialized_end=1609
+  _globals['_WATCHREQUEST']._serialized_start=1611
+  _globals['_WATCHREQUEST']._serialized_end=1659
+  _globals['_WATCHREPLY']._serialized_start=1661
+  _globals['_WATCHREPLY']._serialized_end=1691
+  _globals['_COURIER']._serialized_start=1694
+  _globals['_COURIER']._serialized_end=2122
+  _globals['_ENROLMENT']._serialized_start=2124
+  _globals['_ENROLMENT']._serialized_end=2203
+  _globals['_CONTROL']._serialized_start=2206
+  _globals['_CONTROL']._serialized_end=2350
 # @@protoc_insertion_point(module_scope)

@@ -135,14 +135,16 @@ class PutBlobRequest(_message.Message):
     def __init__(self, digest: _Optional[bytes] = ..., num_bytes: _Optional[int] = ..., piece: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class GetBlobRequest(_message.Message):
-    __slots__ = ("digest", "first_piece", "num_pieces")
+    __slots__ = ("digest", "first_piece", "num_pieces", "pieces_per_message")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     FIRST_PIECE_FIELD_NUMBER: _ClassVar[int]
     NUM_PIECES_FIELD_NUMBER: _ClassVar[int]
+    PIECES_PER_MESSAGE_FIELD_NUMBER: _ClassVar[int]
     digest: bytes
     first_piece: int
     num_pieces: int
-    def __init__(self, digest: _Optional[bytes] = ..., first_piece: _Optional[int] = ..., num_pieces: _Optional[int] = ...) -> None: ...
+    pieces_per_message: int
+    def __init__(self, digest: _Optional[bytes] = ..., first_piece: _Optional[int] = ..., num_pieces: _Optional[int] = ..., pieces_per_message: _Optional[int] = ...) -> None: ...
 
 class BlobPiece(_message.Message):
     __slots__ = ("piece", "data")

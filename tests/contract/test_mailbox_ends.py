@@ -75,7 +75,7 @@ def bring(source: Side, target: Side) -> None:
         num_bytes = dict(offered.blobs)[digest]
         for first, last in target.into.pieces_missing(digest, num_bytes):
             for piece in range(first, last + 1):
-                target.into.put_piece(digest, num_bytes, piece, source.out.read_piece(digest, piece))
+                target.into.put_pieces(digest, num_bytes, piece, source.out.read_pieces(digest, piece))
     here = {number for first, last in target.into.have() for number in range(first, last + 1)}
     for number, name in offered.names.items():
         data = source.out.read_message(name)
@@ -200,7 +200,7 @@ def test_a_mailbox_that_moves_on_meanwhile_is_never_taken_for_rolled_back(
 def test_what_was_withdrawn_is_none(site: Side) -> None:
     assert site.out.read_message("000000000001-0123456789abcdef.msg") is None
     with pytest.raises(ObjectNotFoundError):
-        site.out.read_piece("ab" * 32, 0)
+        site.out.read_pieces("ab" * 32, 0)
 
 
 @pytest.mark.parametrize("name", ["../../keys/tls.pem", "ack", "000000000000-0123456789abcdef.msg", "1.msg", ""])
@@ -214,8 +214,8 @@ def test_only_names_of_messages_are_read_and_written(site: Side, name: str) -> N
 @pytest.mark.parametrize("digest", ["../state.json", "", "AB" * 32, "ab" * 31])
 def test_only_digests_name_blobs(site: Side, digest: str) -> None:
     for call in (
-        lambda: site.out.read_piece(digest, 0),
-        lambda: site.into.put_piece(digest, 1, 0, b"x"),
+        lambda: site.out.read_pieces(digest, 0),
+        lambda: site.into.put_pieces(digest, 1, 0, b"x"),
         lambda: site.into.pieces_missing(digest, 1),
         lambda: site.into.missing_blobs([(digest, 1)]),
     ):
@@ -226,13 +226,13 @@ def test_only_digests_name_blobs(site: Side, digest: str) -> None:
 def test_pieces_of_a_blob(site: Side) -> None:
     site.post(1, TWO_PIECES)
     digest = blob_digest(TWO_PIECES)
-    assert [site.out.read_piece(digest, piece) for piece in (0, 1)] == [
+    assert [site.out.read_pieces(digest, piece) for piece in (0, 1)] == [
         TWO_PIECES[:BLOB_PIECE_BYTES],
         TWO_PIECES[BLOB_PIECE_BYTES:],
     ]
     for piece in (2, -1, 2**63):
         with pytest.raises(ObjectNotFoundError):
-            site.out.read_piece(digest, piece)
+            site.out.read_pieces(digest, piece)
     assert site.out.look().blobs == ((digest, len(TWO_PIECES)),)
 
 
@@ -329,9 +329,9 @@ def test_a_withdrawal_removes_only_what_was_received(site: Side, coordinator: Si
 
 def test_a_withdrawal_takes_blobs_and_unfinished_ones(coordinator: Side) -> None:
     whole, unfinished, kept = b"whole", TWO_PIECES, TWO_PIECES[:-1]
-    assert coordinator.into.put_piece(blob_digest(whole), len(whole), 0, whole)
+    assert coordinator.into.put_pieces(blob_digest(whole), len(whole), 0, whole)
     for blob in (unfinished, kept):
-        assert not coordinator.into.put_piece(blob_digest(blob), len(blob), 0, blob[:BLOB_PIECE_BYTES])
+        assert not coordinator.into.put_pieces(blob_digest(blob), len(blob), 0, blob[:BLOB_PIECE_BYTES])
     assert coordinator.into.pending_bytes() == len(whole) + len(unfinished) + len(kept)
     coordinator.into.withdraw(1, [blob_digest(kept)])
     assert coordinator.files("in/blobs") == {}
@@ -344,7 +344,7 @@ def test_a_withdrawal_takes_blobs_and_unfinished_ones(coordinator: Side) -> None
 def test_an_older_offer_takes_nothing_away(coordinator: Side) -> None:
     digest = blob_digest(b"blob")
     coordinator.into.withdraw(1, [digest], next_sequence=6)
-    coordinator.into.put_piece(digest, 4, 0, b"blob")
+    coordinator.into.put_pieces(digest, 4, 0, b"blob")
     coordinator.into.withdraw(1, [], next_sequence=5)
     assert coordinator.into.missing_blobs([(digest, 4)]) == []
     coordinator.into.withdraw(1, [], next_sequence=6)
@@ -356,11 +356,11 @@ def test_missing_blobs_and_pieces(coordinator: Side) -> None:
     assert coordinator.into.missing_blobs([(digest, num_bytes)]) == [digest]
     assert coordinator.into.pieces_missing(digest, num_bytes) == ((0, 1),)
     assert coordinator.fs.list(f"{coordinator.base}/partial") == []  # a question makes no files
-    assert not coordinator.into.put_piece(digest, num_bytes, 1, TWO_PIECES[BLOB_PIECE_BYTES:])
+    assert not coordinator.into.put_pieces(digest, num_bytes, 1, TWO_PIECES[BLOB_PIECE_BYTES:])
     assert coordinator.into.pieces_missing(digest, num_bytes) == ((0, 0),)
-    assert coordinator.into.put_piece(digest, num_bytes, 0, TWO_PIECES[:BLOB_PIECE_BYTES])
+    assert coordinator.into.put_pieces(digest, num_bytes, 0, TWO_PIECES[:BLOB_PIECE_BYTES])
     assert coordinator.into.pieces_missing(digest, num_bytes) == ()
-    assert coordinator.into.put_piece(digest, num_bytes, 0, TWO_PIECES[:BLOB_PIECE_BYTES])
+    assert coordinator.into.put_pieces(digest, num_bytes, 0, TWO_PIECES[:BLOB_PIECE_BYTES])
     assert coordinator.files("in/blobs") == {digest: TWO_PIECES}
 
 
@@ -370,48 +370,48 @@ def test_the_empty_blob_needs_no_piece(coordinator: Side) -> None:
     with pytest.raises(DigestMismatchError):
         coordinator.into.pieces_missing("ab" * 32, 0)
     with pytest.raises(ProtocolError, match="a piece below 0"):
-        coordinator.into.put_piece("ab" * 32, 0, 0, b"")
+        coordinator.into.put_pieces("ab" * 32, 0, 0, b"")
 
 
 def test_a_blob_that_a_careless_courier_began_is_brought_in_full(coordinator: Side) -> None:
     digest = blob_digest(TWO_PIECES)
     coordinator.fs.write(f"{coordinator.base}/in/blobs/{digest}", TWO_PIECES[:5])
     assert coordinator.into.pieces_missing(digest, len(TWO_PIECES)) == ((0, 1),)
-    coordinator.into.put_piece(digest, len(TWO_PIECES), 0, TWO_PIECES[:BLOB_PIECE_BYTES])
-    coordinator.into.put_piece(digest, len(TWO_PIECES), 1, TWO_PIECES[BLOB_PIECE_BYTES:])
+    coordinator.into.put_pieces(digest, len(TWO_PIECES), 0, TWO_PIECES[:BLOB_PIECE_BYTES])
+    coordinator.into.put_pieces(digest, len(TWO_PIECES), 1, TWO_PIECES[BLOB_PIECE_BYTES:])
     assert coordinator.files("in/blobs") == {digest: TWO_PIECES}
 
 
 def test_lies_about_blobs_are_refused_and_lose_nothing(coordinator: Side) -> None:
     into, digest, num_bytes = coordinator.into, blob_digest(TWO_PIECES), len(TWO_PIECES)
     first, last = TWO_PIECES[:BLOB_PIECE_BYTES], TWO_PIECES[BLOB_PIECE_BYTES:]
-    into.put_piece(digest, num_bytes, 0, first)
+    into.put_pieces(digest, num_bytes, 0, first)
     for _ in range(2):
         for wrong in (num_bytes - 1, num_bytes + 1, 10 * num_bytes):
             with pytest.raises(ProtocolError, match=f"expected {num_bytes} bytes as when it was begun"):
-                into.put_piece(digest, wrong, 0, first)
+                into.put_pieces(digest, wrong, 0, first)
             with pytest.raises(ProtocolError, match=f"expected {num_bytes} bytes as when it was begun"):
                 into.pieces_missing(digest, wrong)
         with pytest.raises(ProtocolError, match="in piece 1"):
-            into.put_piece(digest, num_bytes, 1, first)
+            into.put_pieces(digest, num_bytes, 1, first)
         into.close()  # the second time around, nothing is open
     assert into.pieces_missing(digest, num_bytes) == ((1, 1),)
     with pytest.raises(DigestMismatchError):
-        into.put_piece(digest, num_bytes, 1, bytes(len(last)))
+        into.put_pieces(digest, num_bytes, 1, bytes(len(last)))
     assert into.pieces_missing(digest, num_bytes) == ((0, 1),)
-    into.put_piece(digest, num_bytes, 0, first)
-    assert into.put_piece(digest, num_bytes, 1, last)
+    into.put_pieces(digest, num_bytes, 0, first)
+    assert into.put_pieces(digest, num_bytes, 1, last)
     with pytest.raises(DigestMismatchError):
-        into.put_piece(digest, 3, 0, b"lie")
+        into.put_pieces(digest, 3, 0, b"lie")
     assert coordinator.files("in/blobs") == {digest: TWO_PIECES}
 
 
 def test_a_restart_goes_on_with_every_piece(coordinator: Side) -> None:
     digest, num_bytes = blob_digest(TWO_PIECES), len(TWO_PIECES)
-    coordinator.into.put_piece(digest, num_bytes, 0, TWO_PIECES[:BLOB_PIECE_BYTES])
+    coordinator.into.put_pieces(digest, num_bytes, 0, TWO_PIECES[:BLOB_PIECE_BYTES])
     again = InEnd(coordinator.fs, coordinator.base)
     assert again.pieces_missing(digest, num_bytes) == ((1, 1),)
-    assert again.put_piece(digest, num_bytes, 1, TWO_PIECES[BLOB_PIECE_BYTES:])
+    assert again.put_pieces(digest, num_bytes, 1, TWO_PIECES[BLOB_PIECE_BYTES:])
     assert coordinator.files("in/blobs") == {digest: TWO_PIECES}
 
 
@@ -419,7 +419,7 @@ def test_more_blobs_than_are_kept_open(coordinator: Side) -> None:
     blobs = [TWO_PIECES[:-1] + bytes([number]) for number in range(MAX_OPEN_BLOBS + 2)]
     for piece in (slice(BLOB_PIECE_BYTES, None), slice(BLOB_PIECE_BYTES)):
         for blob in blobs:
-            coordinator.into.put_piece(blob_digest(blob), len(blob), int(piece.start == BLOB_PIECE_BYTES), blob[piece])
+            coordinator.into.put_pieces(blob_digest(blob), len(blob), int(piece.start == BLOB_PIECE_BYTES), blob[piece])
             assert len(coordinator.into._arriving._open) <= MAX_OPEN_BLOBS
     assert set(coordinator.files("in/blobs")) == set(map(blob_digest, blobs))
 
@@ -430,7 +430,7 @@ def test_the_size_of_a_blob_is_limited(make_fs: Callable[[str], FileSystem]) -> 
         with pytest.raises(LimitExceededError, match="0 to 100 bytes"):
             into.pieces_missing("ab" * 32, num_bytes)
         with pytest.raises(LimitExceededError, match="0 to 100 bytes"):
-            into.put_piece("ab" * 32, num_bytes, 0, b"x")
+            into.put_pieces("ab" * 32, num_bytes, 0, b"x")
 
 
 def test_room_is_limited_and_comes_back(make_fs: Callable[[str], FileSystem]) -> None:
@@ -444,7 +444,7 @@ def test_room_is_limited_and_comes_back(make_fs: Callable[[str], FileSystem]) ->
         bring(site, coordinator)
     assert caught.value.retry_after_seconds > 0
     with pytest.raises(OverloadedError):
-        coordinator.into.put_piece(blob_digest(b"x" * 2000), 2000, 0, b"x" * 2000)
+        coordinator.into.put_pieces(blob_digest(b"x" * 2000), 2000, 0, b"x" * 2000)
     assert coordinator.act() == [1]
     bring(coordinator, site)
     site.act()
@@ -494,7 +494,7 @@ def test_looking_changes_nothing_on_disk() -> None:
     side.post(1, TWO_PIECES)
     before = fs.operations
     side.out.look()
-    side.out.read_piece(blob_digest(TWO_PIECES), 0)
+    side.out.read_pieces(blob_digest(TWO_PIECES), 0)
     side.into.have()
     side.into.received_through()
     side.into.pending_bytes()

@@ -18,6 +18,7 @@ from network_bench import DAY, Who, revoke, subject_of
 
 from coordinator.network_config import LimitsSection
 from coordinator.rpc.courier_desk import PeerMailbox
+from federation.blobs.partial import num_pieces_of
 from federation.errors import (
     AccessDeniedError,
     CertificateError,
@@ -135,17 +136,20 @@ def test_a_removed_file_is_brought_again(met: CourierWorld) -> None:
 
 
 def dying(monkeypatch: pytest.MonkeyPatch, owner: type, at: int) -> list[int]:
-    """`put_piece` fails from the piece number `at` on, until the list that is returned holds "alive"."""
-    put, seen = owner.put_piece, []  # type: ignore[attr-defined]
+    """`put_pieces` fails from the piece number `at` on, perhaps in the middle of a message."""
+    put, seen = owner.put_pieces, []  # type: ignore[attr-defined]
 
-    def put_piece(self: Any, digest: str, num_bytes: int, piece: int, data: bytes) -> bool:
-        if len(seen) == at:
-            raise RuntimeError("killed here")
-        seen.append(piece)
-        found: bool = put(self, digest, num_bytes, piece, data)
+    def put_pieces(self: Any, digest: str, num_bytes: int, first: int, data: bytes) -> bool:
+        found = False
+        for piece in range(first, first + num_pieces_of(len(data))):
+            if len(seen) == at:
+                raise RuntimeError("killed here")
+            seen.append(piece)
+            start = (piece - first) * PIECE
+            found = put(self, digest, num_bytes, piece, data[start : start + PIECE])
         return found
 
-    monkeypatch.setattr(owner, "put_piece", put_piece)
+    monkeypatch.setattr(owner, "put_pieces", put_pieces)
     return seen
 
 

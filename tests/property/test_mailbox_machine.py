@@ -118,7 +118,7 @@ def network_calls(out: OutEnd, into: InEnd, offered: Offered) -> list[Callable[[
 
     def piece(digest: str, num_bytes: int, index: int) -> None:
         with suppress(ObjectNotFoundError):  # withdrawn meanwhile
-            into.put_piece(digest, num_bytes, index, out.read_piece(digest, index))
+            into.put_pieces(digest, num_bytes, index, out.read_pieces(digest, index))
 
     calls: list[Callable[[], object]] = [partial(message, name) for name in offered.names.values()]
     for digest, num_bytes in offered.blobs:

@@ -17,6 +17,7 @@ from courier_world import MAILBOX, PIECE, QUICK, SITE, noise, world
 from recording_proxy import NEVER, Cut, RecordingProxy
 
 from coordinator.rpc.courier_service import CourierService
+from federation.blobs.partial import num_pieces_of
 from federation.mailbox.ends import InEnd, OutEnd, Ranges
 from federation.rpc import credentials
 from federation.rpc.credentials import Endpoint
@@ -84,20 +85,22 @@ class Pieces:
 def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pieces, Pieces]]:
     """Counts pieces up and down. Both ends live in this process; the site's mailbox has another path."""
     up, down = Pieces(), Pieces()
-    read, put, missing, stat = OutEnd.read_piece, InEnd.put_piece, InEnd.pieces_missing, CourierService.StatBlob
+    read, put, missing, stat = OutEnd.read_pieces, InEnd.put_pieces, InEnd.pieces_missing, CourierService.StatBlob
 
     def is_of_the_site(end: Any) -> bool:
         path: str = getattr(end, "_out", None) or end._in
         assert path.startswith((MAILBOX, f"mailbox/{SITE}/")), path
         return path.startswith(MAILBOX)
 
-    def read_piece(end: OutEnd, digest: str, piece: int) -> bytes:
-        (up if is_of_the_site(end) else down).send(piece)
-        return read(end, digest, piece)
+    def read_pieces(end: OutEnd, digest: str, first: int, num_pieces: int = 1) -> bytes:
+        for piece in range(first, first + num_pieces):
+            (up if is_of_the_site(end) else down).send(piece)
+        return read(end, digest, first, num_pieces)
 
-    def put_piece(end: InEnd, digest: str, num_bytes: int, piece: int, data: bytes) -> bool:
-        complete = put(end, digest, num_bytes, piece, data)
-        (down if is_of_the_site(end) else up).store(piece)
+    def put_pieces(end: InEnd, digest: str, num_bytes: int, first: int, data: bytes) -> bool:
+        complete = put(end, digest, num_bytes, first, data)
+        for piece in range(first, first + num_pieces_of(len(data))):
+            (down if is_of_the_site(end) else up).store(piece)
         return complete
 
     def pieces_missing(end: InEnd, digest: str, num_bytes: int) -> Ranges:
@@ -114,8 +117,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pieces, Pieces]]:
         return reply
 
     with monkeypatch.context() as patched:
-        patched.setattr(OutEnd, "read_piece", read_piece)
-        patched.setattr(InEnd, "put_piece", put_piece)
+        patched.setattr(OutEnd, "read_pieces", read_pieces)
+        patched.setattr(InEnd, "put_pieces", put_pieces)
         patched.setattr(InEnd, "pieces_missing", pieces_missing)
         patched.setattr(CourierService, "StatBlob", stat_blob)
         yield up, down

@@ -36,7 +36,7 @@ class Counted(PieceBudget):
         self.num_waiting += 1
         async with super().place(peer):
             self.num_waiting -= 1
-            self.most = max(self.most, self.held_bytes // PIECE)
+            self.most = max(self.most, self.num_held)
             yield
 
 
@@ -71,7 +71,7 @@ class Alive:
 
 @pytest.fixture
 def pieces() -> Counted:
-    return Counted(moving_bytes=MOVING * PIECE, parked_bytes=PARKED * PIECE, patience_seconds=0.02)
+    return Counted(num_moving=MOVING, num_parked=PARKED, patience_seconds=0.02)
 
 
 @pytest.fixture
@@ -119,14 +119,14 @@ async def download(stub: Any, digest: str) -> int:
 def test_uploads_of_many_sites_hold_no_more_than_the_budget(
     bench: Bench, pieces: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alive, gate, put_piece = Alive(), threading.Event(), PeerMailbox.put_piece
+    alive, gate, put_pieces = Alive(), threading.Event(), PeerMailbox.put_pieces
     alive.watch(monkeypatch)
 
     def slow(*arguments: Any) -> bool:
         assert gate.wait(PATIENCE)
-        return put_piece(*arguments)
+        return put_pieces(*arguments)
 
-    monkeypatch.setattr(PeerMailbox, "put_piece", slow)
+    monkeypatch.setattr(PeerMailbox, "put_pieces", slow)
     stubs = [stub_of(bench, site) for site in SITES]
 
     async def scene() -> list[pb.StatBlobReply]:
@@ -144,21 +144,21 @@ def test_uploads_of_many_sites_hold_no_more_than_the_budget(
     assert pieces.most == MOVING + PARKED
     assert alive.num_bytes == 0
     assert MOVING * PIECE < alive.most <= (MOVING + PARKED) * (PIECE + 100)  # a piece, and the fields around it
-    assert pieces.held_bytes == 0
+    assert pieces.num_held == 0
 
 
 def test_downloads_of_many_sites_hold_no_more_than_the_budget(
     bench: Bench, pieces: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate, read_piece = threading.Event(), PeerMailbox.read_piece
+    gate, read_pieces = threading.Event(), PeerMailbox.read_pieces
     begun = set()
 
-    def slow(mailbox: PeerMailbox, digest: str, piece: int) -> bytes:
+    def slow(mailbox: PeerMailbox, digest: str, *pieces: int) -> bytes:
         begun.add(digest)
         assert gate.wait(PATIENCE)
-        return read_piece(mailbox, digest, piece)
+        return read_pieces(mailbox, digest, *pieces)
 
-    monkeypatch.setattr(PeerMailbox, "read_piece", slow)
+    monkeypatch.setattr(PeerMailbox, "read_pieces", slow)
     digests = [offer(bench, site) for site in SITES]
     stubs = [stub_of(bench, site) for site in SITES]
 
@@ -176,7 +176,7 @@ def test_downloads_of_many_sites_hold_no_more_than_the_budget(
     finally:
         gate.set()
     assert pieces.most == MOVING + PARKED
-    assert pieces.held_bytes == 0
+    assert pieces.num_held == 0
 
 
 def test_uploads_that_stall_hold_nobody_up(bench: Bench, pieces: Counted) -> None:
@@ -186,7 +186,7 @@ def test_uploads_that_stall_hold_nobody_up(bench: Bench, pieces: Counted) -> Non
         resume = asyncio.Event()
         stalled = [asyncio.create_task(upload(stubs[each], SITES[each], resume)) for each in range(PARKED)]
         async with asyncio.timeout(PATIENCE):
-            while pieces.held_bytes < PARKED * PIECE:
+            while pieces.num_held < PARKED:
                 await asyncio.sleep(0.005)
             others = [upload(stub, site) for stub, site in list(zip(stubs, SITES, strict=True))[PARKED:]]
             assert all(reply.complete for reply in await asyncio.gather(*others))
@@ -195,7 +195,7 @@ def test_uploads_that_stall_hold_nobody_up(bench: Bench, pieces: Counted) -> Non
         assert all(reply.complete for reply in await asyncio.gather(*stalled))
 
     outcome(scene())
-    assert pieces.held_bytes == 0
+    assert pieces.num_held == 0
 
 
 def test_downloads_that_stall_hold_nobody_up(bench: Bench, pieces: Counted) -> None:
@@ -229,4 +229,4 @@ def test_a_call_that_is_refused_leaves_its_place(bench: Bench, pieces: Counted) 
                 await stub.PutBlob(wrong(), timeout=PATIENCE)
 
     outcome(scene())
-    assert pieces.held_bytes == 0
+    assert pieces.num_held == 0

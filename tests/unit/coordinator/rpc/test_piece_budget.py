@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from coordinator.rpc.piece_budget import PieceBudget
-from federation.merkle import BLOB_PIECE_BYTES as PIECE
 
 PATIENCE = 20.0
 NEVER = 3600.0
@@ -15,9 +14,9 @@ NEVER = 3600.0
 
 def budget(moving: int, parked: int = 0, *, per_peer: int = 100, patience_seconds: float = NEVER) -> PieceBudget:
     return PieceBudget(
-        moving_bytes=moving * PIECE,
-        parked_bytes=parked * PIECE,
-        bytes_per_peer=per_peer * PIECE,
+        num_moving=moving,
+        num_parked=parked,
+        num_per_peer=per_peer,
         patience_seconds=patience_seconds,
     )
 
@@ -71,11 +70,11 @@ def test_no_more_pieces_are_held_than_the_budget_has_places() -> None:
         while any(not call.task.done() for call in calls):
             await settled()
             holding = [call for call in calls if call.holds]
-            assert pieces.held_bytes == len(holding) * PIECE
+            assert pieces.num_held == len(holding)
             most = max(most, len(holding))
             await holding[0].leave()
         assert most == 3
-        assert pieces.held_bytes == 0
+        assert pieces.num_held == 0
 
     run(scene)
 
@@ -91,7 +90,7 @@ def test_a_piece_that_waits_for_its_peer_gives_its_place_to_another_one() -> Non
             await call.leave()
         assert stalled.holds
         await stalled.leave()
-        assert pieces.held_bytes == 0
+        assert pieces.num_held == 0
 
     run(scene)
 
@@ -100,12 +99,12 @@ def test_parked_pieces_count() -> None:
     async def scene() -> None:
         pieces = budget(2, 3, patience_seconds=0.01)
         calls = [Holder(pieces, f"site/{number}") for number in range(16)]
-        await until(lambda: pieces.held_bytes == 5 * PIECE)
+        await until(lambda: pieces.num_held == 5)
         await asyncio.sleep(0.05)  # longer than anybody's patience
         assert sum(call.holds for call in calls) == 5
         while any(not call.task.done() for call in calls):
             await until(lambda: any(call.holds for call in calls))
-            assert pieces.held_bytes <= 5 * PIECE
+            assert pieces.num_held <= 5
             await next(call for call in calls if call.holds).leave()
 
     run(scene)
@@ -137,7 +136,7 @@ def test_a_peer_with_many_calls_gets_no_more_than_its_share() -> None:
         assert other.holds
         for call in (other, *greedy):
             await call.leave()
-        assert pieces.held_bytes == 0
+        assert pieces.num_held == 0
 
     run(scene)
 
@@ -180,7 +179,7 @@ def test_a_call_that_ends_while_it_waits_takes_no_place(granted: bool) -> None:
         await first.leave()
         await settled()
         assert third.holds
-        assert pieces.held_bytes == PIECE
+        assert pieces.num_held == 1
         await third.leave()
 
     run(scene)
@@ -193,6 +192,6 @@ def test_a_call_that_fails_leaves_its_place() -> None:
             with pytest.raises(ZeroDivisionError):
                 async with pieces.place("site/a"):
                     raise ZeroDivisionError
-        assert pieces.held_bytes == 0
+        assert pieces.num_held == 0
 
     run(scene)

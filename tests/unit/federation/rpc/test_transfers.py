@@ -61,10 +61,14 @@ def test_a_call_goes_on_with_pieces_of_its_blob_alone() -> None:
     backlog.add([span("a", 0, 0), span("a", 4, 5)])
     backlog.add([span("b", 0, 0)])
     first = asyncio.run(backlog.take(1))
-    assert (backlog.more("b"), backlog.more("a"), backlog.more("a")) == (None, span("a", 4, 4), span("a", 5, 5))
-    assert backlog.more("a") is None
+    assert (backlog.more("b", 1), backlog.more("a", 1), backlog.more("a", 1)) == (
+        None,
+        span("a", 4, 4),
+        span("a", 5, 5),
+    )
+    assert backlog.more("a", 4) is None
     assert [backlog.done(found, 0.0) for found in (first, span("a", 4, 4), span("a", 5, 5))] == [False, False, True]
-    assert backlog.more("b") == span("b", 0, 0)
+    assert backlog.more("b", 4) == span("b", 0, 0)
 
 
 @pytest.mark.parametrize(
