@@ -3,7 +3,7 @@
 
 from dataclasses import replace
 from math import isfinite
-from typing import Final
+from typing import Final, TypeAlias
 
 from federation.durable.api import FileSystem
 from federation.errors import ObjectNotFoundError, ProtocolError
@@ -30,8 +30,15 @@ _MAX_SCORES: Final = 256
 _MAX_SENTENCE_CHARS: Final = 300
 
 
-def allocation_seen(fs: FileSystem, live: Allocation, execution: Execution) -> AllocationSeen:
-    """A live allocation as its files show it. A report of an execution with a lower fencing number is none."""
+Orders: TypeAlias = dict[str, EvaluationOrder]
+"""Orders of evaluations by the paths of their files, which are written once."""
+
+
+def allocation_seen(fs: FileSystem, live: Allocation, execution: Execution, known: Orders) -> AllocationSeen:
+    """A live allocation as its files show it. A report of an execution with a lower fencing number is none.
+
+    What is read of orders is added to `known`, and not read again.
+    """
     paths = layout.allocation_paths(live.run, live.number)
     seen = AllocationSeen(
         run=live.run,
@@ -39,7 +46,7 @@ def allocation_seen(fs: FileSystem, live: Allocation, execution: Execution) -> A
         execution=execution,
         end=end_seen(fs, live),
         orders=frozenset(jobs.numbered(fs, paths.rounds)),
-        evaluations=_evaluation_orders(fs, paths),
+        evaluations=_evaluation_orders(fs, paths, known),
         attempted=fs.exists(paths.order),
         stopping=fs.exists(paths.stop),
     )
@@ -73,9 +80,15 @@ def end_seen(fs: FileSystem, allocation: Allocation) -> JobEndSeen | None:
     return JobEndSeen(code=ended.code.value, sentence=sentence, failed=not ended.code.resumable)
 
 
-def _evaluation_orders(fs: FileSystem, paths: jobs.AllocationPaths) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
-    orders = (jobs.read_record(fs, paths.evaluation(n), EvaluationOrder) for n in jobs.numbered(fs, paths.evaluations))
-    return tuple((o.request, o.num_commits, o.versions) for o in orders if o is not None)
+def _evaluation_orders(
+    fs: FileSystem, paths: jobs.AllocationPaths, known: Orders
+) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
+    names = [paths.evaluation(number) for number in jobs.numbered(fs, paths.evaluations)]
+    for name in names:
+        if name not in known and (order := jobs.read_record(fs, name, EvaluationOrder)) is not None:
+            known[name] = order
+    orders = (known[name] for name in names if name in known)
+    return tuple((order.request, order.num_commits, order.versions) for order in orders)
 
 
 def update_seen(fs: FileSystem, allocation: Allocation, round_number: int) -> UpdateSeen | None:

@@ -7,15 +7,18 @@ does not know, so that an agent and a job of neighbouring releases understand ea
 
 import json
 import types
+from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from federation.durable.api import FileSystem
 from federation.errors import ObjectNotFoundError, ProtocolError
 
 T = TypeVar("T")
+Reader: TypeAlias = Callable[[Any, str], Any]
+"""Turns what JSON holds at a place into a value; takes the place's name for its complaints."""
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 """Longest JSON file that is read."""
@@ -37,7 +40,8 @@ def decode(kind: type[T], data: bytes, source: str = "record") -> T:
         raw = json.loads(data)
     except ValueError as error:
         raise ProtocolError(f"{source}: expected JSON, found {data[:40]!r} ({error})") from None
-    result: T = _typed(kind, raw, source)
+    known: Any = kind
+    result: T = _reader(known)(raw, source)
     return result
 
 
@@ -71,48 +75,82 @@ def _plain(value: object) -> object:
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+def _reader(kind: Any) -> Reader:
+    """What makes a `kind` of JSON: dataclass, tuple[X, ...], dict[str, X], X | None, StrEnum, str, int, float, bool.
 
-
-def _typed(kind: Any, raw: Any, where: str) -> Any:
-    """`raw` as a value of `kind`: dataclass, tuple[X, ...], dict[str, X], X | None, StrEnum, str, int, float, bool."""
-    origin = get_origin(kind)
+    Types are looked into once: an agent reads a few such files in every pass.
+    """
+    origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        inner = next(arg for arg in get_args(kind) if arg is not type(None))
-        return None if raw is None else _typed(inner, raw, where)
+        return _optional(_reader(next(argument for argument in arguments if argument is not type(None))))
     if origin is tuple:
-        _expect(isinstance(raw, list), "a list", raw, where)
-        return tuple(_typed(get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(raw))
+        return _tuple(_reader(arguments[0]))
     if origin is dict:
-        _expect(isinstance(raw, dict), "an object", raw, where)
-        return {key: _typed(get_args(kind)[1], item, f"{where}.{key}") for key, item in raw.items()}
+        return _dict(_reader(arguments[1]))
     if is_dataclass(kind):
-        return _record(kind, raw, where)
+        return _record(kind)
     if isinstance(kind, type) and issubclass(kind, StrEnum):
-        _expect(raw in list(kind), "one of " + ", ".join(kind), raw, where)
-        return kind(raw)
-    return _scalar(kind, raw, where)
+        return _enum(kind)
+    return _scalar(kind)
 
 
-def _scalar(kind: Any, raw: Any, where: str) -> Any:
-    if kind is Any:
+def _optional(inner: Reader) -> Reader:
+    return lambda raw, where: None if raw is None else inner(raw, where)
+
+
+def _tuple(item: Reader) -> Reader:
+    def read(raw: Any, where: str) -> Any:
+        _expect(isinstance(raw, list), "a list", raw, where)
+        return tuple(item(found, f"{where}[{index}]") for index, found in enumerate(raw))
+
+    return read
+
+
+def _dict(item: Reader) -> Reader:
+    def read(raw: Any, where: str) -> Any:
+        _expect(isinstance(raw, dict), "an object", raw, where)
+        return {key: item(found, f"{where}.{key}") for key, found in raw.items()}
+
+    return read
+
+
+def _enum(kind: type[StrEnum]) -> Reader:
+    known = {str(member): member for member in kind}
+
+    def read(raw: Any, where: str) -> Any:
+        _expect(isinstance(raw, str) and raw in known, "one of " + ", ".join(known), raw, where)
+        return known[raw]
+
+    return read
+
+
+def _scalar(kind: Any) -> Reader:
+    def read(raw: Any, where: str) -> Any:
+        if kind is Any:
+            return raw
+        if kind is float and isinstance(raw, int) and not isinstance(raw, bool):
+            return float(raw)
+        _expect(isinstance(raw, kind) and (kind is bool or not isinstance(raw, bool)), kind.__name__, raw, where)
         return raw
-    if kind is float and isinstance(raw, int) and not isinstance(raw, bool):
-        return float(raw)
-    _expect(isinstance(raw, kind) and (kind is bool or not isinstance(raw, bool)), kind.__name__, raw, where)
-    return raw
+
+    return read
 
 
-def _record(kind: Any, raw: Any, where: str) -> Any:
-    _expect(isinstance(raw, dict), f"an object ({kind.__name__})", raw, where)
-    values = {}
-    for field in fields(kind):
-        if field.name in raw:
-            values[field.name] = _typed(_hints(kind)[field.name], raw[field.name], f"{where}: {field.name}")
-        elif not _has_default(field):
-            raise ProtocolError(f"{where}: expected a field {field.name}, found {', '.join(sorted(raw)) or 'none'}")
-    return kind(**values)
+def _record(kind: Any) -> Reader:
+    hints = get_type_hints(kind)
+    known = [(field.name, _reader(hints[field.name]), _has_default(field)) for field in fields(kind)]
+
+    def read(raw: Any, where: str) -> Any:
+        _expect(isinstance(raw, dict), f"an object ({kind.__name__})", raw, where)
+        values = {}
+        for name, reader, has_default in known:
+            if name in raw:
+                values[name] = reader(raw[name], f"{where}: {name}")
+            elif not has_default:
+                raise ProtocolError(f"{where}: expected a field {name}, found {', '.join(sorted(raw)) or 'none'}")
+        return kind(**values)
+
+    return read
 
 
 def _has_default(field: "Field[Any]") -> bool:

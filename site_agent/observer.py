@@ -58,6 +58,7 @@ class Observer:
         self._outcomes: dict[str, dict[int, OutcomeSeen]] = {}
         self._updates: dict[tuple[str, int, int], UpdateSeen] = {}
         self._evaluations: dict[str, EvaluationSeen] = {}
+        self._orders: job_files.Orders = {}
         self._complained: set[str] = set()
 
     def observe(
@@ -131,7 +132,7 @@ class Observer:
         launcher = self._launchers.get(manifest.trainer) if manifest else None
         presence = launcher.query(live.handle) if launcher is not None and live.handle else "unknown"
         try:
-            return job_files.allocation_seen(self._fs, live, Execution(presence))
+            return job_files.allocation_seen(self._fs, live, Execution(presence), self._orders)
         except FederationError as error:
             self._complain(f"allocation {live.run}/{live.id}: {error}")
             return AllocationSeen(run=live.run, number=live.number, execution=Execution(presence))
