@@ -7,36 +7,22 @@ is really there. Only regular files are opened, and links are not followed at th
 have put anything into a mailbox.
 """
 
-import ctypes
 import errno
 import mmap
 import os
 import secrets
 import stat
-import sys
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from federation.durable.disk import TEMPORARY_PREFIX, Disk, OpenFile, OpenRandomFile, checked
+from federation.durable.posix import PosixFile, PosixRandomFile, fsync, regular, translated
 from federation.durable.sequences import SequencedFileSystem
-from federation.errors import DiskFullError, LimitExceededError, ObjectNotFoundError, StorageError
+from federation.errors import LimitExceededError, ObjectNotFoundError, StorageError
 
-EXIT_FSYNC_FAILED: Final = 74
-"""EX_IOERR of sysexits.h."""
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_MISSING = (errno.ENOENT, errno.ENOTDIR)
 _NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP)
-# Nothing can be waiting to be written there: a read-only mount, or a directory that this file system cannot fsync.
-_NOTHING_TO_SYNC = (errno.EROFS, errno.EINVAL, errno.EOPNOTSUPP)
-_PART_BYTES: Final = 8 * 1024 * 1024
-"""Of a long file: while the next part is copied into the page cache, this one is on its way to the disk."""
-
-_SYNC_FILE_RANGE_WRITE: Final = 2
-_SYNC_FILE_RANGE = getattr(ctypes.CDLL(None), "sync_file_range", None)
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -52,13 +38,13 @@ class RealFileSystem(SequencedFileSystem):
         return self.root / path
 
     def fingerprint(self, path: str) -> tuple[int, ...] | None:
-        with _translated(path):
+        with translated(path):
             found = os.lstat(self.real_path(checked(path)))
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
     def map_file(self, path: str) -> memoryview | None:
-        with _translated(path):
-            descriptor = _regular(os.open(self.real_path(checked(path)), _READ_FLAGS), path)
+        with translated(path):
+            descriptor = regular(os.open(self.real_path(checked(path)), _READ_FLAGS), path)
         try:
             size = os.fstat(descriptor).st_size
             return memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) if size else b"")
@@ -83,8 +69,8 @@ class RealFileSystem(SequencedFileSystem):
         if num_bytes < 1:
             raise ValueError(f"{path}: expected at least 1 byte, found {num_bytes}")
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        with _translated(path, num_bytes=num_bytes):
-            descriptor = _regular(os.open(self.real_path(checked(path)), flags, 0o644), path)
+        with translated(path, num_bytes=num_bytes):
+            descriptor = regular(os.open(self.real_path(checked(path)), flags, 0o644), path)
             try:
                 found = os.fstat(descriptor).st_size
                 if found != num_bytes:
@@ -94,7 +80,7 @@ class RealFileSystem(SequencedFileSystem):
             except BaseException:
                 os.close(descriptor)
                 raise
-        return ScratchFile(_PosixRandomFile(descriptor, path), memory, is_new=found == 0)
+        return ScratchFile(PosixRandomFile(descriptor, path), memory, is_new=found == 0)
 
     def scratch_name(self) -> str:
         """A fresh name that is never listed, and that `remove_temporaries` removes after a crash."""
@@ -107,7 +93,7 @@ class RealFileSystem(SequencedFileSystem):
             ObjectNotFoundError: there is no `source`.
             StorageError: something is at `target`.
         """
-        with _translated(source):
+        with translated(source):
             self.real_path(checked(source)).rename(self.real_path(checked(target)))
 
 
@@ -122,7 +108,7 @@ class ScratchFile:
         is_new: it did not exist before, so that it reads as zeros.
     """
 
-    def __init__(self, file: "_PosixRandomFile", memory: mmap.mmap, *, is_new: bool) -> None:
+    def __init__(self, file: "PosixRandomFile", memory: mmap.mmap, *, is_new: bool) -> None:
         self._file = file
         self.memory: Final = memory
         self.is_new: Final = is_new
@@ -168,13 +154,13 @@ class PosixDisk(Disk):
         while not path.exists():
             missing.append(path)
             path = path.parent
-        with _translated(self._root):
+        with translated(self._root):
             for directory in reversed(missing):
                 directory.mkdir(exist_ok=True)
                 _sync_directory(str(directory.parent))
 
     def make_directory(self, path: str) -> bool:
-        with _translated(path):
+        with translated(path):
             try:
                 Path(self._at(path)).mkdir()
             except FileExistsError:
@@ -185,32 +171,32 @@ class PosixDisk(Disk):
 
     def create_file(self, path: str, mode: int) -> OpenFile:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with _translated(path):
-            return _PosixFile(os.open(self._at(path), flags, mode), path)
+        with translated(path):
+            return PosixFile(os.open(self._at(path), flags, mode), path)
 
     def open_file(self, path: str) -> OpenFile:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        with _translated(path):
-            return _PosixFile(_regular(os.open(self._at(path), flags, 0o644), path), path)
+        with translated(path):
+            return PosixFile(regular(os.open(self._at(path), flags, 0o644), path), path)
 
     def open_random_file(self, path: str, num_bytes: int) -> OpenRandomFile:
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        with _translated(path, num_bytes=num_bytes):
-            descriptor = _regular(os.open(self._at(path), flags, 0o644), path)
+        with translated(path, num_bytes=num_bytes):
+            descriptor = regular(os.open(self._at(path), flags, 0o644), path)
             try:
                 if os.fstat(descriptor).st_size != num_bytes:
                     os.ftruncate(descriptor, num_bytes)
             except OSError:
                 os.close(descriptor)
                 raise
-        return _PosixRandomFile(descriptor, path)
+        return PosixRandomFile(descriptor, path)
 
     def truncate(self, path: str, length: int) -> None:
-        with _translated(path):
+        with translated(path):
             os.truncate(self._at(path), length)
 
     def rename(self, source: str, target: str) -> bool:
-        with _translated(source):
+        with translated(source):
             try:
                 if not self._is_directory(target):
                     Path(self._at(source)).rename(self._at(target))
@@ -222,7 +208,7 @@ class PosixDisk(Disk):
         raise StorageError(f"{target}: expected no directory in the way of {source}, found one")
 
     def link(self, source: str, target: str) -> bool:
-        with _translated(source):
+        with translated(source):
             try:
                 os.link(self._at(source), self._at(target), follow_symlinks=False)
             except OSError as error:
@@ -232,14 +218,14 @@ class PosixDisk(Disk):
         return True
 
     def unlink(self, path: str) -> None:
-        with _translated(path):
+        with translated(path):
             try:
                 Path(self._at(path)).unlink()
             except (FileNotFoundError, NotADirectoryError):
                 return
 
     def remove_directory(self, path: str) -> None:
-        with _translated(path):
+        with translated(path):
             try:
                 Path(self._at(path)).rmdir()
             except FileNotFoundError:
@@ -248,16 +234,16 @@ class PosixDisk(Disk):
     def sync_file(self, path: str) -> None:
         descriptor = self._open(path)
         try:
-            _fsync(descriptor, path)
+            fsync(descriptor, path)
         finally:
             os.close(descriptor)
 
     def sync_directory(self, path: str) -> None:
-        with _translated(path):
+        with translated(path):
             _sync_directory(self._at(path))
 
     def read(self, path: str, max_bytes: int | None) -> bytes:
-        with _translated(path), open(self._open(path), "rb", buffering=0) as file:
+        with translated(path), open(self._open(path), "rb", buffering=0) as file:
             data = file.readall() if max_bytes is None else _read_at_most(file.fileno(), max_bytes + 1)
         if max_bytes is not None and len(data) > max_bytes:
             raise LimitExceededError(f"{path}: expected at most {max_bytes} bytes, found more")
@@ -266,14 +252,14 @@ class PosixDisk(Disk):
     def read_range(self, path: str, offset: int, length: int) -> bytes:
         descriptor = self._open(path)
         try:
-            with _translated(path):
+            with translated(path):
                 os.lseek(descriptor, offset, os.SEEK_SET)
                 return _read_at_most(descriptor, length)
         finally:
             os.close(descriptor)
 
     def size(self, path: str) -> int:
-        with _translated(path):
+        with translated(path):
             found = os.lstat(self._at(path))
         if not stat.S_ISREG(found.st_mode):
             raise ObjectNotFoundError(f"{path}: expected a regular file, found another kind")
@@ -284,7 +270,7 @@ class PosixDisk(Disk):
 
     def scan(self, path: str) -> list[tuple[str, bool]]:
         try:
-            with _translated(path), os.scandir(self._at(path)) as entries:
+            with translated(path), os.scandir(self._at(path)) as entries:
                 return sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
         except ObjectNotFoundError:
             return []
@@ -306,100 +292,8 @@ class PosixDisk(Disk):
             return False
 
     def _open(self, path: str) -> int:
-        with _translated(path):
-            return _regular(os.open(self._at(path), _READ_FLAGS), path)
-
-
-class _PosixFile(OpenFile):
-    """A file descriptor open for appending."""
-
-    def __init__(self, descriptor: int, path: str) -> None:
-        self._descriptor = descriptor
-        self._path = path
-        self._waiting_bytes = 0
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        view = memoryview(data)
-        if view.format != "B" or view.ndim != 1:
-            view = memoryview(view.tobytes())
-        done = 0
-        try:
-            with _translated(self._path, num_bytes=len(view)):
-                while done < len(view):
-                    written = os.write(self._descriptor, view[done : done + _PART_BYTES])
-                    done += written
-                    self._count(written)
-        except StorageError:
-            if done:
-                os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - done)
-            raise
-
-    def sync(self) -> None:
-        _fsync(self._descriptor, self._path)
-        self._waiting_bytes = 0
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def _count(self, written: int) -> None:
-        self._waiting_bytes += written
-        if self._waiting_bytes >= _PART_BYTES:
-            end = os.fstat(self._descriptor).st_size
-            _begin_writeback(self._descriptor, end - self._waiting_bytes, self._waiting_bytes)
-            self._waiting_bytes = 0
-
-
-class _PosixRandomFile(OpenRandomFile):
-    """A file descriptor for pwrite, which threads may call at the same time."""
-
-    def __init__(self, descriptor: int, path: str) -> None:
-        self._descriptor = descriptor
-        self._path = path
-
-    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        view = memoryview(data).cast("B")
-        done = 0
-        with _translated(self._path, num_bytes=len(view)):
-            while done < len(view):
-                done += os.pwrite(self._descriptor, view[done:], offset + done)
-
-    def begin_sync(self, offset: int, length: int) -> None:
-        _begin_writeback(self._descriptor, offset, length)
-
-    def sync(self) -> None:
-        _fsync(self._descriptor, self._path)
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
-@contextmanager
-def _translated(path: str, *, num_bytes: int = 0) -> Iterator[None]:
-    """Turns an OSError into one of our own; FileExistsError passes, because callers act upon it."""
-    try:
-        yield
-    except FileExistsError:
-        raise
-    except OSError as error:
-        if error.errno in _FULL:
-            raise DiskFullError(
-                f"{path}: expected room for {num_bytes} more bytes, found none left ({error.strerror})",
-                advice="Free space on this file system, or raise the quota; nothing was half-written.",
-            ) from error
-        if error.errno in _MISSING:
-            raise ObjectNotFoundError(f"{path}: expected a file or directory, found none") from error
-        raise StorageError(f"{path}: expected to use it, found: {error.strerror}") from error
-
-
-def _regular(descriptor: int, path: str) -> int:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise StorageError(f"{path}: expected a regular file, found another kind")
-    return descriptor
+        with translated(path):
+            return regular(os.open(self._at(path), _READ_FLAGS), path)
 
 
 def _read_at_most(descriptor: int, length: int) -> bytes:
@@ -410,30 +304,9 @@ def _read_at_most(descriptor: int, length: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _begin_writeback(descriptor: int, offset: int, length: int) -> None:
-    """sync_file_range(2), which Python lacks: dirty pages go to the disk now instead of all at once at the fsync.
-
-    A hint and no more: what it returns says nothing about durability, so that failures are left to the fsync.
-    """
-    if _SYNC_FILE_RANGE is not None:
-        _SYNC_FILE_RANGE(descriptor, ctypes.c_int64(offset), ctypes.c_int64(length), _SYNC_FILE_RANGE_WRITE)
-
-
 def _sync_directory(real_path: str) -> None:
     descriptor = os.open(real_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _fsync(descriptor, real_path)
+        fsync(descriptor, real_path)
     finally:
         os.close(descriptor)
-
-
-def _fsync(descriptor: int, path: str) -> None:
-    """fsync, or the end of this process: nothing that follows a failure could be believed."""
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno in _NOTHING_TO_SYNC:
-            return
-        print(f"fsync of {path} failed ({error.strerror}): this process ends, a restart will replay.", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(EXIT_FSYNC_FAILED)

@@ -169,10 +169,11 @@ class LocalParameters:
 
     def on_device(self, fragment: int) -> list[torch.Tensor] | None:
         """A fragment as flat fp32 views, one after the other, where it lies so on one accelerator; else None."""
-        views = _flat_views(self._tables[fragment], self._by_name())
-        places = {(view.device, view.dtype) for view in views}
-        is_usable = len(places) == 1 and all(d.type in ACCELERATORS and t == torch.float32 for d, t in places)
-        return views if is_usable else None
+        shards = self._by_name()
+        places = {(shard.tensor.device, shard.tensor.dtype) for found in shards.values() for shard in found}
+        if len(places) != 1 or not all(d.type in ACCELERATORS and t == torch.float32 for d, t in places):
+            return None
+        return _flat_views(self._tables[fragment], shards) or None
 
     def read(self, fragment: int) -> Float32Vector:
         """A copy of one fragment of the local model, f32[num_elements]."""

@@ -70,6 +70,39 @@ def test_pieces_in_any_order_make_the_blob(fs: FileSystem, order: list[int]) -> 
     assert (blob.missing(), blob.ended) == ([], True)
 
 
+@pytest.mark.parametrize("size", [2, 3, 5])
+@pytest.mark.parametrize("here", [[], [0], [1, 3], [4], [0, 1, 2, 3]])
+def test_several_pieces_at_once_make_the_blob(fs: FileSystem, size: int, here: list[int]) -> None:
+    blob = opened(fs)
+    put_all(blob, here)
+    for first in range(0, NUM_PIECES, size):
+        blob.put(first, DATA[first * SMALL : (first + size) * SMALL])
+    assert blob.arrived
+    blob.publish(TARGET)
+    assert fs.read(TARGET) == DATA
+
+
+def test_several_pieces_at_once_survive_a_kill(fs: FileSystem) -> None:
+    opened(fs).put(1, DATA[SMALL:])
+    again = opened(fs)
+    assert again.missing() == [(0, 0)]
+    put_all(again, [0])
+    again.publish(TARGET)
+    assert fs.read(TARGET) == DATA
+
+
+def test_pieces_that_are_here_stay_when_others_come_with_them(fs: FileSystem) -> None:
+    blob = opened(fs)
+    put_all(blob, [1, 3])
+    blob.put(0, bytes(len(DATA)))
+    blob.checkpoint()
+    assert fs.read_range(f"partial/{DIGEST}.part", 0, len(DATA)) == (
+        bytes(SMALL) + piece_of(1) + bytes(SMALL) + piece_of(3) + bytes(3)
+    )
+    with pytest.raises(DigestMismatchError):
+        blob.publish(TARGET)
+
+
 def test_missing_are_ranges_of_what_is_not_durable(fs: FileSystem) -> None:
     blob = opened(fs)
     put_all(blob, [1, 4])
@@ -131,7 +164,8 @@ def test_a_checkpoint_comes_by_itself(fs: FileSystem, monkeypatch: pytest.Monkey
 def test_a_wrong_piece_length_or_number_is_refused_and_loses_nothing(fs: FileSystem) -> None:
     blob = opened(fs)
     put_all(blob, [0, 1, 3])
-    for piece, data in ((2, b""), (2, DATA[:7]), (2, DATA[:9]), (4, DATA[:8]), (5, DATA[:8]), (-1, DATA[:3])):
+    wrong = ((2, b""), (2, DATA[:7]), (2, DATA[:9]), (4, DATA[:8]), (5, DATA[:8]), (-1, DATA[:3]))
+    for piece, data in (*wrong, (0, DATA[:-1]), (0, DATA + b"x"), (1, DATA), (-1, DATA), (3, DATA[: 2 * SMALL])):
         with pytest.raises(ProtocolError, match="expected"):
             blob.put(piece, data)
     with pytest.raises(ProtocolError, match="3 of 5"):

@@ -38,6 +38,7 @@ from federation.roster import root_fingerprint
 from federation.roster_document import KeyRequest, KeyUse, RequestedKey, RequestKind, RootKey, Roster
 from federation.rpc.channel import MAX_MESSAGE_BYTES
 from federation.rpc.errors import all_errors, status_code
+from federation.rpc.pieces import MAX_PIECES_PER_MESSAGE
 from federation.v1 import leaves_pb2, message_pb2
 from federation.weights import round_weights
 
@@ -319,6 +320,7 @@ def courier_limits_table() -> str:
         ("ranges sent in `have`", f"{courier_desk.MAX_RANGES:,}"),
         ("ranges in `StatBlobReply`", f"{courier_desk.MAX_RANGES_IN_REPLY:,}"),
         ("pieces in one `GetBlob`", courier_desk.MAX_PIECES),
+        ("pieces in one message", MAX_PIECES_PER_MESSAGE),
         ("until the next message of a stream", f"{Timing().message_seconds:g} s"),
         ("until a message was taken by its receiver", f"{Timing().write_seconds:g} s"),
         ("a whole call", f"{seconds} and the others"),

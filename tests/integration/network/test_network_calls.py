@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from network_bench import PIECE, Bench, Who, answered, collect, outcome
 
-from federation.errors import ObjectNotFoundError
+from federation.errors import LimitExceededError, ObjectNotFoundError, ProtocolError
 from federation.mailbox.layout import message_name
 from federation.merkle import blob_digest
 from federation.rpc import loop
@@ -79,6 +79,33 @@ def test_a_blob_goes_up_and_comes_down(bench: Bench, site: pb_grpc.CourierStub) 
     call = pb.GetBlobRequest(digest=digest, first_piece=1, num_pieces=2)
     found = loop.wait_for(_collected(site, call))
     assert [(m.piece, m.data) for m in found] == [(1, pieces[1]), (2, pieces[2])]
+    call = pb.GetBlobRequest(digest=digest, num_pieces=3, pieces_per_message=2)
+    found = loop.wait_for(_collected(site, call))
+    assert [(m.piece, m.data) for m in found] == [(0, pieces[0] + pieces[1]), (2, pieces[2])]
+    with pytest.raises(ObjectNotFoundError):
+        outcome(_collected(site, pb.GetBlobRequest(digest=digest, num_pieces=4, pieces_per_message=4)))
+
+
+def test_several_pieces_come_in_one_message(bench: Bench, site: pb_grpc.CourierStub) -> None:
+    data = bytes(range(256)) * 4096 * 5 + b"tail"
+    digest = bytes.fromhex(blob_digest(data))
+
+    def brought(piece: int, stop: int) -> pb.PutBlobRequest:
+        return pb.PutBlobRequest(
+            digest=digest, num_bytes=len(data), piece=piece, data=data[piece * PIECE : stop * PIECE]
+        )
+
+    def put(request: pb.PutBlobRequest) -> pb.StatBlobReply:
+        return answered(lambda: site.PutBlob(iter([request])))
+
+    with pytest.raises(LimitExceededError, match="4 pieces in a message at most"):
+        put(brought(0, 5))
+    with pytest.raises(ProtocolError, match="pieces 3 to 4"):
+        put(pb.PutBlobRequest(digest=digest, num_bytes=len(data), piece=3, data=data[: 2 * PIECE - 1]))
+    first = put(brought(2, 6))
+    assert [(r.first, r.last) for r in first.pieces_missing] == [(0, 1)]
+    assert put(brought(0, 4)).complete, "two of them are here already"
+    assert bench.fs.read(f"mailbox/lumi/in/blobs/{digest.hex()}") == data
 
 
 async def _collected(site: pb_grpc.CourierStub, request: pb.GetBlobRequest) -> list[pb.BlobPiece]:

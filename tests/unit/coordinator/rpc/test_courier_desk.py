@@ -20,6 +20,7 @@ from federation.errors import (
 from federation.mailbox.ends import MailboxLimits, Offered, Ranges
 from federation.mailbox.layout import message_name
 from federation.mailbox.state import StateFile
+from federation.merkle import BLOB_PIECE_BYTES
 
 MIB = 1024 * 1024
 
@@ -55,7 +56,9 @@ def test_counts_are_bounded() -> None:
         desk.checked_ranges((2 * n + 1, 2 * n + 1) for n in range(desk.MAX_RANGES + 1))
     for first, count in ((0, 0), (0, desk.MAX_PIECES + 1), (2**63, 1)):
         with pytest.raises(LimitExceededError):
-            desk.checked_pieces(first, count)
+            desk.checked_pieces(first, count, 1)
+    with pytest.raises(LimitExceededError, match="4 pieces in a message at most"):
+        desk.checked_data(bytes(4 * BLOB_PIECE_BYTES + 1))
     for digest in (b"", bytes(31), bytes(33)):
         with pytest.raises(ProtocolError):
             desk.checked_digest(digest)
@@ -143,3 +146,18 @@ def test_a_readmitted_peer_begins_with_an_empty_mailbox() -> None:
     couriers.mailbox("lumi").push(withdrawn)
     assert fs.list("mailbox/lumi/in") == []
     assert couriers.mailbox("jupiter") is others
+
+
+@pytest.mark.parametrize(
+    ("per_message", "expected"),
+    [
+        (0, [(3, 1), (4, 1), (5, 1), (6, 1), (7, 1)]),
+        (2, [(3, 2), (5, 2), (7, 1)]),
+        (4, [(3, 4), (7, 1)]),
+        (2**32 - 1, [(3, 4), (7, 1)]),
+    ],
+)
+def test_messages_have_as_many_pieces_as_were_asked_for_up_to_four(
+    per_message: int, expected: list[tuple[int, int]]
+) -> None:
+    assert list(desk.checked_pieces(3, 5, per_message)) == expected

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from federation.durable import real
-from federation.durable.real import EXIT_FSYNC_FAILED, RealFileSystem
+from federation.durable import posix
+from federation.durable.posix import EXIT_FSYNC_FAILED
+from federation.durable.real import RealFileSystem
 from federation.errors import DiskFullError, ObjectNotFoundError, StorageError
 
 
@@ -56,8 +57,9 @@ def test_long_files_are_on_their_way_to_the_disk_while_they_are_written(
     fs: RealFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[tuple[int, int]] = []
-    monkeypatch.setattr(real, "_PART_BYTES", 10)
-    monkeypatch.setattr(real, "_begin_writeback", lambda _, offset, length: begun.append((offset, length)))
+    monkeypatch.setattr(posix, "_PART_BYTES", 10)
+    monkeypatch.setattr(posix, "_WRITE_BYTES", 5)
+    monkeypatch.setattr(posix, "begin_writeback", lambda _, offset, length: begun.append((offset, length)))
     fs.write("f", bytes(25))
     assert (begun, fs.read("f")) == ([(0, 10), (10, 10)], bytes(25))
     begun.clear()

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federation.rpc.transfers import FIRST_PIECES, MAX_PIECES_PER_CALL, QUICK_SECONDS, Backlog, Span
+from federation.merkle import BLOB_PIECE_BYTES as PIECE
+from federation.rpc.transfers import (
+    FIRST_PIECES,
+    MAX_PIECES_PER_CALL,
+    QUICK_MESSAGE_SECONDS,
+    QUICK_SECONDS,
+    Backlog,
+    Portion,
+    Span,
+)
 
 
 def span(digest: str, first: int, last: int) -> Span:
@@ -92,6 +101,30 @@ def test_calls_shrink_when_they_are_slow() -> None:
     assert backlog.num_pieces == MAX_PIECES_PER_CALL // 2
     backlog.again(taken(backlog))
     assert backlog.num_pieces == MAX_PIECES_PER_CALL // 8
+
+
+def test_messages_carry_more_while_they_are_quick() -> None:
+    portion = Portion()
+    seen = []
+    for seconds in (0.0, 0.0, 0.0, 2 * QUICK_MESSAGE_SECONDS, 5 * QUICK_MESSAGE_SECONDS, 60.0, 60.0, 0.0):
+        portion.took(seconds)
+        seen.append(portion.num_pieces)
+    assert seen == [2, 4, 4, 4, 2, 1, 1, 2]
+
+
+def test_a_message_that_is_refused_is_followed_by_one_of_one_piece() -> None:
+    backlog = Backlog()
+    backlog.add([span("a", 0, 9)])
+    for _ in range(2):
+        backlog.portion.took(0.0)
+    backlog.again(taken(backlog))
+    assert backlog.portion.num_pieces == 1
+
+
+@pytest.mark.parametrize(("first", "last", "num_bytes"), [(0, 3, 4 * PIECE), (2, 4, 2 * PIECE + 5), (4, 4, 5)])
+def test_the_length_of_a_span(first: int, last: int, num_bytes: int) -> None:
+    found = Span(digest="a", num_bytes=4 * PIECE + 5, first=first, last=last)
+    assert (found.num_pieces, found.span_bytes) == (last - first + 1, num_bytes)
 
 
 def test_who_takes_waits_for_work() -> None:
