@@ -166,7 +166,7 @@ class Aggregation:
         self._background.close()
 
     def _digest(self, recorded: _Recorded, version: tuple[str, int, int], stopping: Event) -> None:
-        """Digests of a new version. What goes wrong here is met, and told, by whoever computes the commit again."""
+        """Digests of a new version, which then goes to the disk. What goes wrong here is met, and told, by whoever computes the commit again."""
         self._give_way(recorded, stopping)
         try:
             recorded.digests = state_digests(self.states, *version, with_theta=False)  # that is in the commit
@@ -175,6 +175,7 @@ class Aggregation:
         finally:
             recorded.done.set()
             self.on_recorded()
+        self.states.begin_sync(*version)
 
     def _give_way(self, recorded: _Recorded, stopping: Event) -> None:
         """Waits while sites are served, unless somebody waits for these digests."""

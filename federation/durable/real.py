@@ -118,6 +118,10 @@ class ScratchFile:
         """Writes bytes; any thread. Raises StorageError."""
         self._file.write_at(offset, data)
 
+    def begin_sync(self) -> None:
+        """Lets what was written go to the disk from now on, and promises nothing; see `OpenRandomFile`."""
+        self._file.begin_sync(0, len(self.memory))
+
     def close(self) -> None:
         """Releases the descriptor; the memory stays as long as somebody holds it."""
         self._closing()

@@ -127,6 +127,14 @@ class MappedStateStore(StateStore):
             at_least = 0 if any(not files.is_lent for files in spare) else 1
         return max(num_missing, at_least) * STATE_BYTES * num_elements
 
+    def begin_sync(self, run: str, fragment: int, version: int) -> None:
+        with self._lock:
+            found = self._known.get((run, fragment, version))
+            files, held = (found.files, found.arrays()) if found is not None else ((), None)
+        for file in files:  # outside the lock: it waits where the disk cannot follow
+            file.begin_sync()
+        del held  # until here nobody takes these files for another version
+
     def close(self) -> None:
         """Gives up the files that were kept for the next version."""
         with self._lock:

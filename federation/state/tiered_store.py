@@ -80,6 +80,9 @@ class TieredStateStore(StateStore):
     def bytes_wanted(self, run: str, fragment: int, num_elements: int) -> int:
         return sum(tier.bytes_wanted(run, fragment, num_elements) for tier in (self.mapped, self.durable))
 
+    def begin_sync(self, run: str, fragment: int, version: int) -> None:
+        self.mapped.begin_sync(run, fragment, version)
+
     def drain(self) -> None:
         """Waits for the copies under way."""
         self._background.drain()

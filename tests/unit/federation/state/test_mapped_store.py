@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from federation.durable import posix
 from federation.durable.real import RealFileSystem
 from federation.errors import CorruptObjectError, DiskFullError
 from federation.state.api import StateStore
@@ -171,3 +172,19 @@ def test_the_blocks_are_allocated_before_anything_is_written(store: MappedStateS
     files = list((tmp_path / "mapped/run-1/0").rglob("*.f32"))
     assert len(files) == 3
     assert all(file.stat().st_blocks * 512 >= 4 * 10**6 for file in files)
+
+
+def test_a_version_goes_to_the_disk_when_asked_to(
+    store: MappedStateStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[str, int, int]] = []
+
+    def begin(descriptor: int, offset: int, length: int) -> None:
+        begun.append((Path(f"/proc/self/fd/{descriptor}").readlink().name, offset, length))
+
+    write(store, 1, 0.5)
+    monkeypatch.setattr(posix, "begin_writeback", begin)
+    store.begin_sync("run-1", 0, 2)
+    assert begun == []
+    store.begin_sync("run-1", 0, 1)
+    assert begun == [(f"{name}.f32", 0, 4 * SIZE) for name in ("theta", "momentum", "residual")]
