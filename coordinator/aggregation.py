@@ -166,7 +166,10 @@ class Aggregation:
         self._background.close()
 
     def _digest(self, recorded: _Recorded, version: tuple[str, int, int], stopping: Event) -> None:
-        """Digests of a new version, which then goes to the disk. What goes wrong here is met, and told, by whoever computes the commit again."""
+        """Digests of a new version, which goes to the disk then.
+
+        What goes wrong here is met, and told, by whoever computes the commit again.
+        """
         self._give_way(recorded, stopping)
         try:
             recorded.digests = state_digests(self.states, *version, with_theta=False)  # that is in the commit

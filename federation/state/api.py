@@ -194,8 +194,8 @@ class StateStore(ABC):
         """Bytes of disk that the next version of a fragment may take beyond what is there; 0 for stores in memory."""
         return 0
 
-    def begin_sync(self, run: str, fragment: int, version: int) -> None:  # noqa: B027 - most stores are durable at once
-        """Lets what a commit has left in memory go to the disk now: a hint, for a moment when nobody waits for the disk.
+    def begin_sync(self, run: str, fragment: int, version: int) -> None:  # noqa: B027 - for stores with copies in memory
+        """Lets what a commit left in memory go to the disk now: a hint, for a moment when nobody waits for the disk.
 
         Else the kernel does it when memory fills with it, which is while the next commit is written.
         """
