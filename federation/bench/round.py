@@ -120,13 +120,13 @@ class RoundBench:
 
     @staticmethod
     def _wait_at_gate(world: World, number: int) -> None:
-        """Every site has taken its inner steps of a round and waits to encode: nothing of the one before is left."""
+        """Every site waits for the inner steps of a round: nothing of the one before is left."""
         sites = world.setting.sites
         waiting = world.base / "gate" / str(number)
         wait_until(
-            lambda: waiting.is_dir() and len(list(waiting.glob("site-*"))) == len(sites),
+            lambda: waiting.is_dir() and len(list(waiting.glob("*.asks"))) == len(sites),
             ROUND_SECONDS,
-            f"every site at the boundary of round {number}",
+            f"every site at the beginning of round {number}",
             world.check,
         )
 

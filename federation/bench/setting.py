@@ -21,13 +21,13 @@ class WorldSetting:
     """A federation to be measured.
 
     Attributes:
-        num_rounds: of the run; the gate says how many of them may begin.
+        num_rounds: of the run; `World.allow` says how many of them may begin.
         parameters: names and shapes of the model.
         codec, codec_down: of updates and of commits; "" for what belongs to `codec`.
         alpha: None for the default of run.toml.
         check_theta_every: how often, in commits, jobs check theta's digest, where site.toml has such a setting.
         step_seconds: of one inner step, at least.
-        gate: whether sites wait for each other before they encode, and for `World.allow`.
+        gate: whether sites wait for `World.allow` before a round's inner steps, and for each other before they encode.
         num_threads: of one job.
         agent_poll_seconds: None for the agents' own.
         replay: jobs hand in encoded blocks (`federation.bench.pool`) instead of holding the model; one fragment only.

@@ -149,7 +149,7 @@ class World:
     # --- measuring ----------------------------------------------------------------------------------------------------
 
     def allow(self, num_rounds: int) -> None:
-        """Rounds below this number may pass the gate."""
+        """Sites may take the inner steps of rounds below this number."""
         self.fs.write("gate/allowed", str(num_rounds).encode())
 
     def wait_applied(self, round_number: int, seconds: float) -> None:

@@ -56,12 +56,14 @@ def _train(directory: Path, spec: BenchSpec, events: Trace) -> None:
         while loop.prepare() is not None:
             window = loop.progress.window
             assert window is not None
+            if gate is not None and window.step == 0:
+                gate.wait_for_leave(window.order.round, asked_to_end)
             events.mark("step-begin", {"round": window.order.round, "step": window.step})
             result = trainer.step()
             events.mark("step-end", {"round": window.order.round, "step": window.step})
             if window.step + 1 == window.order.num_steps:
                 if gate is not None:
-                    gate.wait(window.order.round, asked_to_end)
+                    gate.wait_for_others(window.order.round, asked_to_end)
                 events.mark("boundary", {"round": window.order.round})
             loop.complete(*result)
     assert loop.ended is not None

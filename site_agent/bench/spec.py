@@ -16,6 +16,9 @@ SPEC_FILE = "bench.json"
 LOOK_SECONDS = 0.002
 """Between two looks at the gate: the sites begin to encode within this time of each other."""
 
+LEAVE_SECONDS = 0.05
+"""Between two looks at whether the inner steps may begin: who waits shares the processors with what is measured."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BenchSpec:
@@ -63,21 +66,26 @@ def read_spec(order: WorkOrder) -> BenchSpec:
 
 
 class Gate:
-    """Lets the sites begin a round together, and only rounds that the benchmark has allowed.
+    """Lets the sites take the inner steps of rounds that the benchmark has allowed, and then encode together.
 
-    Files: `allowed` holds the number of the first round that may not begin; `<round>/<site>` says that a site waits.
+    Files: `allowed` holds the number of the first round that may not begin; `<round>/<site>.asks` says that a site waits
+    for leave, `<round>/<site>.stepped` that it waits for the other ones.
     """
 
     def __init__(self, directory: Path, site: str, num_sites: int) -> None:
         self._fs, self._site, self._num_sites = RealFileSystem(directory), site, num_sites
 
-    def wait(self, round_number: int, asked_to_end: Callable[[], object]) -> None:
-        """Returns once every site waits for this round and it is allowed, or when the job is asked to end."""
-        self._fs.create(f"{round_number}/{self._site}", b"")
-        while not self._is_open(round_number) and not asked_to_end():
+    def wait_for_leave(self, round_number: int, asked_to_end: Callable[[], object]) -> None:
+        """Returns once the round is allowed, or when the job is asked to end."""
+        self._fs.create(f"{round_number}/{self._site}.asks", b"")
+        while round_number >= int(self._fs.read("allowed")) and not asked_to_end():
+            time.sleep(LEAVE_SECONDS)
+
+    def wait_for_others(self, round_number: int, asked_to_end: Callable[[], object]) -> None:
+        """Returns once every site has taken its inner steps, or when the job is asked to end."""
+        self._fs.create(f"{round_number}/{self._site}.stepped", b"")
+        while self._num_stepped(round_number) < self._num_sites and not asked_to_end():
             time.sleep(LOOK_SECONDS)
 
-    def _is_open(self, round_number: int) -> bool:
-        if len(self._fs.list(str(round_number))) < self._num_sites:
-            return False
-        return round_number < int(self._fs.read("allowed"))
+    def _num_stepped(self, round_number: int) -> int:
+        return sum(name.endswith(".stepped") for name in self._fs.list(str(round_number)))

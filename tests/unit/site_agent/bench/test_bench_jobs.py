@@ -92,7 +92,9 @@ class Waiting:
 
     def come(self, site: str) -> None:
         def wait() -> None:
-            Gate(self.directory, site, 2).wait(0, lambda: False)
+            gate = Gate(self.directory, site, 2)
+            gate.wait_for_leave(0, lambda: False)
+            gate.wait_for_others(0, lambda: False)
             self.passed.append(site)
 
         self.threads.append(threading.Thread(target=wait, daemon=True))
@@ -127,5 +129,6 @@ def test_the_gate_waits_for_leave(tmp_path: Path) -> None:
 
 def test_who_is_asked_to_end_does_not_wait(tmp_path: Path) -> None:
     (tmp_path / "allowed").write_text("0")
-    Gate(tmp_path, "a", 2).wait(0, lambda: True)
-    assert (tmp_path / "0" / "a").exists()
+    Gate(tmp_path, "a", 2).wait_for_leave(0, lambda: True)
+    Gate(tmp_path, "a", 2).wait_for_others(0, lambda: True)
+    assert sorted(path.name for path in (tmp_path / "0").iterdir()) == ["a.asks", "a.stepped"]
