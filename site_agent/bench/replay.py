@@ -97,7 +97,8 @@ class Replay:
         digest = self._write_payload(number, size)
         self._events.mark("payload-durable", {"round": number})
         if self._gate is not None:
-            self._gate.wait(number, lambda: read_record(self._fs, PATHS.stop, StopOrder))
+            for wait in (self._gate.wait_for_leave, self._gate.wait_for_others):
+                wait(number, lambda: read_record(self._fs, PATHS.stop, StopOrder))
         self._events.mark("boundary", {"round": number})
         tokens = self._manifest.trainer.batch_size * self._manifest.trainer.sequence_length * wanted.num_steps
         update = UpdateFile(

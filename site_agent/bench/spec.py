@@ -68,8 +68,8 @@ def read_spec(order: WorkOrder) -> BenchSpec:
 class Gate:
     """Lets the sites take the inner steps of rounds that the benchmark has allowed, and then encode together.
 
-    Files: `allowed` holds the number of the first round that may not begin; `<round>/<site>.asks` says that a site waits
-    for leave, `<round>/<site>.stepped` that it waits for the other ones.
+    Files: `allowed` holds the number of the first round that may not begin; `<round>/<site>.asks` says that a site
+    waits for leave, `<round>/<site>.stepped` that it waits for the other ones.
     """
 
     def __init__(self, directory: Path, site: str, num_sites: int) -> None:

@@ -168,11 +168,11 @@ class InnerLoop:
             return
         order = self._next_order()
         if order is None:
-            self._wait(JobPhase.IDLE)
+            self._wait(JobPhase.IDLE, entry)
         elif self.progress.follows(order) or (self._knows_outcomes_before(order) and self._reload(order)):
             self._enter(order)
         else:
-            self._wait(JobPhase.WAITING)
+            self._wait(JobPhase.WAITING, entry)
 
     def _next_order(self) -> RoundOrder | None:
         """The lowest order above the last window. A round that ended without this site is passed over."""
@@ -286,7 +286,7 @@ class InnerLoop:
 
     def _merge_or_wait(self, entry: InFlight) -> None:
         if not self._merge_if_known(entry):
-            self._wait(JobPhase.WAITING)
+            self._wait(JobPhase.WAITING, entry)
 
     def _merge_if_known(self, entry: InFlight) -> bool:
         outcome = self._spool.outcome(entry.round)
@@ -316,8 +316,12 @@ class InnerLoop:
 
     # --- waiting and ending -----------------------------------------------------------------------------------------
 
-    def _wait(self, phase: JobPhase) -> None:
-        """One short piece of something useful, else a moment's rest; too long a wait ends the job."""
+    def _wait(self, phase: JobPhase, unmerged: InFlight | None = None) -> None:
+        """One short piece of something useful, else a moment's rest; too long a wait ends the job.
+
+        Args:
+            unmerged: what would be merged next, if it were known how its round ended.
+        """
         idle = self._patience.idle()
         self._report(phase)
         if self._evaluations.advance():
@@ -326,6 +330,8 @@ class InnerLoop:
             self._save()
         elif self._patience.is_exhausted():
             self._end(EndCode.IDLE, "idle", f"nothing could be trained for {idle:.0f} seconds")
+        elif unmerged is not None:
+            self._patience.rest_until(partial(self._spool.has_outcome, unmerged.round))
         else:
             self._patience.rest()
 

@@ -2,6 +2,7 @@
 """Everything inside a job that looks at a clock: when it rests or ends. None of it decides a bit of training."""
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from site_agent.jobs import WorkOrder
@@ -11,6 +12,10 @@ MARGIN_SECONDS = 60.0
 
 PAUSE_GROWTH = 1.06
 """From 5 to 100 ms in 52 looks, which take 1.7 seconds: what comes is seen within a sixteenth of the time waited."""
+
+
+LOOK_SHARE = 0.01
+"""Of the time waited, between two looks at whether one file is there: that costs next to nothing."""
 
 
 class Clock(Protocol):
@@ -77,6 +82,16 @@ class Patience:
     def rest(self) -> None:
         """Waits a moment, in a long wait a longer one."""
         self._clock.sleep(self._pauses.take())
+
+    def rest_until(self, has_come: Callable[[], bool]) -> None:
+        """Waits as long as two looks are apart at most; less if that has come which is awaited and cheap to ask for."""
+        left = self._order.poll_seconds
+        while left > 0:
+            pause = min(left, max(self._order.first_poll_seconds, LOOK_SHARE * self.idle()))
+            self._clock.sleep(pause)
+            left -= pause
+            if has_come():
+                return
 
     def moved(self) -> None:
         """What was awaited has come; something else may be awaited now."""

@@ -59,6 +59,10 @@ class JobSpool:
         """How a round ended, or None if that isn't known."""
         return read_record(self._run, self._run_paths.outcome(number), OutcomeFile)
 
+    def has_outcome(self, number: int) -> bool:
+        """Whether it is known how a round ended; a look at one name."""
+        return self._run.exists(self._run_paths.outcome(number))
+
     def ended_rounds(self) -> list[int]:
         """Rounds with an outcome, ascending."""
         return numbered(self._run, self._run_paths.outcomes)

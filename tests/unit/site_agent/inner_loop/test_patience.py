@@ -38,3 +38,21 @@ def test_a_wait_begins_anew_when_something_has_come(event: str) -> None:
     assert [rest() for _ in range(60)][-1] == pytest.approx(0.1, abs=1e-6)
     getattr(patience, event)()
     assert rest() == pytest.approx(first, abs=1e-6)
+
+
+@pytest.mark.parametrize(("comes_after", "waited"), [(0.0, 0.005), (0.031, 0.035), (5.0, 0.1)])
+def test_what_is_cheap_to_ask_for_is_asked_for_often(comes_after: float, waited: float) -> None:
+    clock = RestingClock()
+    patience = Patience(work_order(first_poll_seconds=0.005, poll_seconds=0.1), clock)
+    begun = clock.now()
+    patience.rest_until(lambda: clock.now() - begun >= comes_after)
+    assert clock.now() - begun == pytest.approx(waited, abs=1e-3)
+
+
+def test_in_a_long_wait_it_is_asked_for_seldom() -> None:
+    clock, asked = RestingClock(), list[float]()
+    patience = Patience(work_order(first_poll_seconds=0.005, poll_seconds=0.1), clock)
+    patience.idle()
+    clock.sleep(6.0)
+    patience.rest_until(lambda: asked.append(clock.now()) or False)
+    assert len(asked) == 2
