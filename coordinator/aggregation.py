@@ -6,8 +6,6 @@ version that is missing or is not what the ledger says is rebuilt from the signe
 """
 
 import logging
-import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,21 +27,13 @@ from federation.manifest import NUMERICS_VERSION, Manifest
 from federation.rebuild import commit_chain, make_intact, rebuild
 from federation.rounds import RoundState, Run
 from federation.state.api import StateDigests, StateStore
-from federation.state.background import Background
+from federation.state.background import Background, Courtesy
 from federation.tensor_file import open_theta
 
 LOG: Final = logging.getLogger("coordinator")
 SMALL_ELEMENTS: Final = 2**22
 """Fragments up to this size have all their digests computed with the commit: that takes a few milliseconds."""
 _GRACE_SECONDS: Final = 0.02
-
-QUIET_SECONDS: Final = 0.5
-"""Digests of m and r begin when for so long no site was sent anything: the commit's way to the sites goes first."""
-
-MAX_DELAY_SECONDS: Final = 10.0
-"""Then they begin in any case."""
-
-_LOOK_SECONDS: Final = 0.05
 
 
 @dataclass(kw_only=True)
@@ -66,7 +56,7 @@ class Aggregation:
         num_threads: of a commit; the bits are the same for any number.
         in_background: digest m and r of large fragments on a thread of their own, so that nobody waits for them.
         on_recorded: called on that thread when `record` has something new to say.
-        idle_seconds: for how long nothing was sent to sites, or came from them.
+        courtesy: what those digests give way to.
     """
 
     blobs: BlobStore
@@ -74,7 +64,7 @@ class Aggregation:
     num_threads: int = 1
     in_background: bool = False
     on_recorded: Callable[[], None] = lambda: None
-    idle_seconds: Callable[[], float] = lambda: math.inf
+    courtesy: Courtesy = field(default_factory=Courtesy)
     _recorded: dict[tuple[str, int], _Recorded] = field(default_factory=dict)
     _made_here: set[tuple[str, int, int]] = field(default_factory=set)
     _done_with: list[str] = field(default_factory=list)
@@ -170,7 +160,7 @@ class Aggregation:
 
         What goes wrong here is met, and told, by whoever computes the commit again.
         """
-        self._give_way(recorded, stopping)
+        self.courtesy.turn(stopping, recorded.urgent).wait()
         try:
             recorded.digests = state_digests(self.states, *version, with_theta=False)  # that is in the commit
         except FederationError as error:
@@ -179,13 +169,6 @@ class Aggregation:
             recorded.done.set()
             self.on_recorded()
         self.states.begin_sync(*version)
-
-    def _give_way(self, recorded: _Recorded, stopping: Event) -> None:
-        """Waits while sites are served, unless somebody waits for these digests."""
-        begin = time.monotonic()
-        while not stopping.is_set() and (waited := time.monotonic() - begin) < MAX_DELAY_SECONDS:
-            if min(waited, self.idle_seconds()) >= QUIET_SECONDS or recorded.urgent.wait(_LOOK_SECONDS):
-                return
 
     def _commit(self, run: Run, manifest: Manifest, number: int, *, digest_state: bool) -> CommitResult:
         require_golden_vectors()

@@ -54,6 +54,7 @@ from federation.messages import (
 from federation.roster import OperatorEntry, Role, SiteEntry, TrustedRosters
 from federation.rounds import Federation, apply, fold
 from federation.state.api import StateStore
+from federation.state.background import Courtesy
 from federation.trace import mark
 
 LOG = logging.getLogger("coordinator")
@@ -77,6 +78,7 @@ class Coordinator:
         on_publish: called when something was posted to a site, on the thread that drives.
         num_threads: of admission and aggregation; decisions and bits are the same for any number.
         in_background: whether work that no decision waits for may be done on threads of its own.
+        courtesy: what such work gives way to.
         on_work_done: called on such a thread when the next step has something to do.
     """
 
@@ -91,6 +93,7 @@ class Coordinator:
     on_publish: Callable[[str], None] = lambda site: None
     num_threads: int = 1
     in_background: bool = False
+    courtesy: Courtesy = field(default_factory=Courtesy)
     on_work_done: Callable[[], None] = lambda: None
     state: Federation = field(init=False)
     observations: Observations = field(init=False)
@@ -109,6 +112,7 @@ class Coordinator:
             states=self.states,
             num_threads=self.num_threads,
             in_background=self.in_background,
+            courtesy=self.courtesy,
             on_recorded=lambda: self.on_work_done(),
         )
         self.tails = Tails(ledger=self.ledger, blobs=self.blobs)

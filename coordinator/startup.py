@@ -18,6 +18,7 @@ from federation.ids import short
 from federation.ledger.log import Ledger
 from federation.roster import TrustedRosters
 from federation.rounds import Federation, Run
+from federation.state.background import Courtesy
 from federation.state.tiered_store import TieredStateStore
 
 LOG = logging.getLogger("coordinator")
@@ -45,15 +46,17 @@ def open_coordinator(directory: Path, now: float) -> Coordinator:
         ledger = _open_ledger(fs, rosters)
     except CorruptObjectError as error:
         raise CorruptObjectError(f"{directory}: {error}", advice=ADVICE) from error
+    courtesy = Courtesy()
     coordinator = Coordinator(
         fs=fs,
         keys=keys,
         rosters=rosters,
         ledger=ledger,
         blobs=BlobStore(fs),
-        states=TieredStateStore(fs),
+        states=TieredStateStore(fs, courtesy=courtesy),
         num_threads=load_coordinator_config(directory).aggregation.num_threads or num_threads_here(),
         in_background=True,
+        courtesy=courtesy,
     )
     _check(coordinator, directory)
     return coordinator

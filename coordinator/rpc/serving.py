@@ -40,7 +40,7 @@ class Network:
         coordinator.invites = self._invite
         coordinator.on_change = lambda: self._server.update(membership_of(coordinator))
         coordinator.on_publish = self._server.wake
-        coordinator.aggregation.idle_seconds = self._server.idle_seconds
+        coordinator.courtesy.idle_seconds = self._server.idle_seconds
         self.address = self._server.start()
 
     def after_step(self, busy: bool) -> None:

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One thread for work that nobody waits for."""
+"""One thread for work that nobody waits for, and how such work gives way to what somebody waits for."""
 
 import logging
+import math
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 LOG: Final = logging.getLogger("federation.state")
@@ -14,6 +17,51 @@ Task: TypeAlias = Callable[[threading.Event], None]
 
 NICENESS: Final = 5
 """Of the thread: whatever somebody waits for goes first."""
+
+QUIET_SECONDS: Final = 0.5
+"""Work goes on when for so long nobody was served: a commit's way to the sites goes first."""
+
+MAX_DELAY_SECONDS: Final = 10.0
+"""One task waits no longer than this, all its waits together."""
+
+_LOOK_SECONDS: Final = 0.05
+
+
+@dataclass(kw_only=True)
+class Courtesy:
+    """What tasks in the background know of those who are served.
+
+    Attributes:
+        idle_seconds: for how long nobody was.
+    """
+
+    idle_seconds: Callable[[], float] = lambda: math.inf
+
+    def turn(self, stopping: threading.Event, urgent: threading.Event | None = None) -> "Turn":
+        """For one task that begins now; `urgent` is set when somebody waits for it."""
+        return Turn(self, stopping, urgent or threading.Event())
+
+
+class Turn:
+    """One task's waits."""
+
+    def __init__(self, courtesy: Courtesy, stopping: threading.Event, urgent: threading.Event) -> None:
+        self._courtesy, self._stopping, self._urgent = courtesy, stopping, urgent
+        self._begun = time.monotonic()
+        self._waited = 0.0
+
+    def wait(self) -> None:
+        """Returns when it is quiet, when the task is urgent or is to end, or when it has waited for long enough.
+
+        It is never quiet before the task is `QUIET_SECONDS` old: those whom it follows may just be about to be served.
+        """
+        start = now = time.monotonic()
+        while not self._stopping.is_set() and self._waited + now - start < MAX_DELAY_SECONDS:
+            quiet = min(now - self._begun, self._courtesy.idle_seconds())
+            if quiet >= QUIET_SECONDS or self._urgent.wait(_LOOK_SECONDS):
+                break
+            now = time.monotonic()
+        self._waited += now - start
 
 
 class Background:

@@ -9,14 +9,13 @@ takes its place.
 
 import logging
 import threading
-from collections.abc import Collection
-from functools import partial
+from collections.abc import Callable, Collection
 from typing import Final, TypeAlias
 
 from federation.durable.real import RealFileSystem
 from federation.errors import FederationError
 from federation.state.api import StateChunk, StateReader, StateStore, StateWriter
-from federation.state.background import Background
+from federation.state.background import Background, Courtesy
 from federation.state.mapped_store import MappedStateStore
 from federation.state.zarr_store import ZarrStateStore
 
@@ -32,12 +31,21 @@ class TieredStateStore(StateStore):
 
     Args:
         in_background: copy to zarr on a thread of its own; otherwise `commit` returns with the copy made.
+        courtesy: what that thread gives way to.
     """
 
-    def __init__(self, fs: RealFileSystem, base: str = "state", *, in_background: bool = True) -> None:
+    def __init__(
+        self,
+        fs: RealFileSystem,
+        base: str = "state",
+        *,
+        in_background: bool = True,
+        courtesy: Courtesy | None = None,
+    ) -> None:
         self.mapped: Final = MappedStateStore(fs, f"{base}/.mapped")
         self.durable: Final = ZarrStateStore(fs, base)
         self._in_background = in_background
+        self._courtesy = courtesy or Courtesy()
         self._background = Background("persist-state")
         self._lock = threading.Lock()
         self._unwanted: set[_Key] = set()
@@ -102,19 +110,22 @@ class TieredStateStore(StateStore):
             self._copying.add(key)
         if self._in_background and reader.grid.num_elements > SMALL_ELEMENTS:
             # The reader keeps the files from being written again.
-            self._background.submit(partial(self._copy, key, reader))
+            self._background.submit(
+                lambda stopping: self._copy(key, reader, stopping, self._courtesy.turn(stopping).wait)
+            )
         else:
-            self._copy(key, reader, threading.Event())
+            self._copy(key, reader, threading.Event(), lambda: None)
 
     # ----------------------------------------------------------------------------------------------------------------
 
-    def _copy(self, key: _Key, reader: StateReader, stopping: threading.Event) -> None:
+    def _copy(self, key: _Key, reader: StateReader, stopping: threading.Event, give_way: Callable[[], None]) -> None:
         run, fragment, version = key
         try:
             if self._is_superseded(key):
                 return
             with self.durable.create(run, fragment, version, reader.grid.num_elements) as writer:
                 for index in range(reader.grid.num_chunks):
+                    give_way()
                     if stopping.is_set() or key in self._unwanted:
                         return
                     writer.write_chunk(index, *reader.view_chunk(index))

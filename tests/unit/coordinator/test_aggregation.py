@@ -24,6 +24,7 @@ from federation.errors import CorruptObjectError, NumericsMismatchError
 from federation.golden import inputs
 from federation.manifest import Manifest
 from federation.rounds import Federation, Run, apply
+from federation.state import background
 from federation.state.tiered_store import TieredStateStore
 from federation.testing.manifests import manifest_of, plan_of, table_of
 
@@ -224,9 +225,9 @@ class Sites:
 def serving(bench: Bench, monkeypatch: pytest.MonkeyPatch, told: threading.Event) -> Sites:
     """A network that serves sites all the time, and digests that wait for it without end."""
     sites = Sites()
-    bench.start(in_background=True, on_recorded=told.set).idle_seconds = sites.look
-    monkeypatch.setattr(module, "MAX_DELAY_SECONDS", 10 * WAIT_SECONDS)
-    monkeypatch.setattr(module, "QUIET_SECONDS", 0.01)
+    bench.start(in_background=True, on_recorded=told.set).courtesy.idle_seconds = sites.look
+    monkeypatch.setattr(background, "MAX_DELAY_SECONDS", 10 * WAIT_SECONDS)
+    monkeypatch.setattr(background, "QUIET_SECONDS", 0.01)
     return sites
 
 
@@ -262,7 +263,7 @@ def test_digests_give_way_only_so_long(bench: Bench, monkeypatch: pytest.MonkeyP
     held.set()
     told = threading.Event()
     serving(bench, monkeypatch, told)
-    monkeypatch.setattr(module, "MAX_DELAY_SECONDS", 0.05)
+    monkeypatch.setattr(background, "MAX_DELAY_SECONDS", 0.05)
     bench.aggregate(bench.seal())
     assert told.wait(WAIT_SECONDS)
 
