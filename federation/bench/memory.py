@@ -14,23 +14,15 @@ from federation.bench.anonymous import PeakAnonymous, rollup_bytes
 from federation.bench.figures import Document, machine
 from federation.bench.model import model_of
 from federation.bench.setting import WorldSetting
+from federation.bench.space import FP32_BYTES, check_disk, coordinator_disk_bytes
 from federation.bench.timeline import timelines
 from federation.bench.world import World
-from federation.codecs.payload import payload_bytes
-from federation.codecs.registry import get_codec
 from federation.demo.children import Children
 from federation.durable.real import RealFileSystem
-from federation.errors import ConfigError
-from federation.state.api import STATE_BYTES
-from federation.state.mapped_store import NUM_SETS
 
-FP32_BYTES: Final = 4
 CASE_SECONDS: Final = 3600.0
 PARTS: Final = {"receiving": ("", "upload"), "admitting": ("upload", "seal"), "aggregating": ("seal", "aggregate")}
 """Parts of a round at the coordinator, each between the ends of two phases of `federation.bench.timeline`."""
-
-_DURABLE_VERSIONS: Final = 2
-"""Of (theta, m, r) on the coordinator's disk at the same time, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +50,8 @@ class MemoryBench:
             ConfigError: the disk is too small for one of them.
         """
         for case in cases:
-            self._check_disk(case)
+            numbers = (case.num_parameters, case.num_sites)
+            check_disk(self.base, coordinator_disk_bytes(*numbers, self.setting.codec, self.num_rounds), *numbers)
         found = [self._case(number, case) for number, case in enumerate(cases)]
         return {
             "benchmark": "memory",
@@ -69,25 +62,6 @@ class MemoryBench:
             "cases": found,
             "ratios": {"most_over_fewest_sites": _growth(found)},
         }
-
-    def disk_bytes(self, case: Case) -> int:
-        """What a case needs of the disk, roughly: theta_0, stored versions, payloads at both ends, blobs.
-
-        Where there is less the coordinator pauses the run, and the case would wait in vain.
-        """
-        payload = payload_bytes(get_codec(self.setting.codec), case.num_parameters)
-        model = FP32_BYTES * case.num_parameters
-        versions = STATE_BYTES * case.num_parameters * (NUM_SETS + _DURABLE_VERSIONS)
-        return model + versions + payload * case.num_sites * (self.num_rounds + 1) + 2 * payload
-
-    def _check_disk(self, case: Case) -> None:
-        free, needed = RealFileSystem(self.base).free_bytes(), self.disk_bytes(case)
-        if free < needed:
-            raise ConfigError(
-                f"{self.base}: expected {needed / 1e9:.0f} GB of free disk for {case.num_parameters} parameters and "
-                f"{case.num_sites} sites, found {free / 1e9:.0f} GB",
-                advice="Choose another --directory, fewer --rounds, or smaller cases.",
-            )
 
     def _case(self, number: int, case: Case) -> Document:
         self.say(f"{case.num_parameters} parameters, {case.num_sites} sites")

@@ -23,6 +23,7 @@ from federation.bench.figures import Document, Samples, machine, spreads
 from federation.bench.processes import wait_until
 from federation.bench.references import copy_model_seconds, write_seconds
 from federation.bench.setting import WorldSetting
+from federation.bench.space import check_disk, federation_disk_bytes
 from federation.bench.timeline import PHASES, Timeline, timelines
 from federation.bench.world import World, settings_document
 from federation.chunks import ChunkGrid
@@ -61,9 +62,15 @@ class RoundBench:
     _peaks: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> Document:
-        """Sets everything up, measures, and returns the document that docs/benchmarks.md describes."""
+        """Sets everything up, measures, and returns the document that docs/benchmarks.md describes.
+
+        Raises:
+            ConfigError: the disk is too small.
+        """
         total = WARM_UP_ROUNDS + self.num_rounds + self.counted_rounds
         setting = replace(self.setting, num_rounds=total)
+        numbers = (setting.num_parameters, setting.num_sites)
+        check_disk(self.base, federation_disk_bytes(*numbers, setting.codec, total), *numbers)
         with World(self.base, self.children, setting) as world:
             self.say("keys, roster, initial model, enrolment")
             world.set_up()

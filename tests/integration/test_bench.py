@@ -97,11 +97,12 @@ def test_replayed_updates_are_committed(tmp_path: Path) -> None:
     assert case["anonymous_over_model_bytes"] == case["coordinator_anonymous_bytes"] / (4 * PARAMETERS)
 
 
-def test_a_disk_that_is_too_small_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    sizes = ("--parameters", "100000000000", "--sites", "256")
-    result = CliRunner().invoke(bench, ["memory", *sizes, "--directory", str(tmp_path)])
-    assert "of free disk for 100000000000 parameters" in str(result.exception)
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("what", ["memory", "round"])
+def test_a_disk_that_is_too_small_is_refused_before_anything_starts(tmp_path: Path, what: str) -> None:
+    sizes = ("--parameters", "100000000000", "--sites", "64")
+    result = CliRunner().invoke(bench, [what, *sizes, "--directory", str(tmp_path)])
+    assert "of free disk for 100000000000 parameters and 64 sites" in str(result.exception)
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
 def test_every_key_is_documented(found: dict[str, Any]) -> None:
