@@ -49,8 +49,8 @@ QUICK_SECONDS: Final = 10.0
 UPLOAD_SECONDS: Final = 20.0
 """A call upwards that has lasted so long takes no further piece."""
 
-QUICK_MESSAGE_SECONDS: Final = 0.25
-"""A message that took less is followed by one of twice as many pieces; one of more than four times this, by half."""
+MESSAGE_SECONDS: Final = 0.25
+"""A message carries several pieces where so many went in this time in the last call."""
 
 MAX_PAUSE_SECONDS: Final = 5.0
 """A call upwards whose next piece must wait longer ends: its receiver waits for each message, but not for long."""
@@ -80,17 +80,19 @@ class Span:
 
 
 class Portion:
-    """How many pieces one message carries in one direction: more while messages go quickly."""
+    """How many pieces one message carries in one direction: one, until calls have shown that the link is fast.
+
+    Whole calls alone tell: a message that was sent quickly may still lie in a buffer on this side.
+    """
 
     def __init__(self) -> None:
         self.num_pieces = 1
 
-    def took(self, seconds: float) -> None:
-        """So long went by from one message to the next."""
-        if seconds < QUICK_MESSAGE_SECONDS:
-            self.num_pieces = min(2 * self.num_pieces, MAX_PIECES_PER_MESSAGE)
-        elif seconds > 4 * QUICK_MESSAGE_SECONDS:
-            self.num_pieces = max(self.num_pieces // 2, 1)
+    def carried(self, num_pieces: int, seconds: float) -> None:
+        """A call has brought so many pieces in this time; one of a few pieces says nothing."""
+        if num_pieces >= MAX_PIECES_PER_MESSAGE:
+            fitting = int(num_pieces * MESSAGE_SECONDS / max(seconds, 1e-9))
+            self.num_pieces = min(max(fitting, 1), MAX_PIECES_PER_MESSAGE)
 
     def begin_again(self) -> None:
         """The peer takes or gives no more for now."""
@@ -218,15 +220,19 @@ class Transfers:
             await self._put_back(self.up, load, error)
             return
         self.held_up.pop("blobs up", None)
-        ended = [self.up.done(span, time.monotonic() - start) for span in load]
+        seconds = time.monotonic() - start
+        self.up.portion.carried(sum(span.num_pieces for span in load), seconds)
+        ended = [self.up.done(span, seconds) for span in load]
         if any(ended):
             self.on_uploaded()
 
     async def download_one(self) -> None:
         """Carries the next few pieces down."""
-        left, start = [await self.down.take()], time.monotonic()
+        span, start = await self.down.take(), time.monotonic()
+        left = [span]
         try:
             await self._get(left)
+            self.down.portion.carried(span.num_pieces, time.monotonic() - start)
         except ObjectNotFoundError:
             pass
         except (OverloadedError, DeadlineExceededError) as error:
@@ -262,7 +268,7 @@ class Transfers:
         digest, num_bytes = load[0].digest, load[0].num_bytes
         raw, end = bytes.fromhex(digest), time.monotonic() + UPLOAD_SECONDS
         while True:
-            start, span = time.monotonic(), load[-1]
+            span = load[-1]
             try:
                 data = await self._files(self._out.read_pieces, digest, span.first, span.num_pieces)
             except FederationError:
@@ -271,7 +277,6 @@ class Transfers:
             message = [put_request(raw, num_bytes, span.first, data)]
             del data
             yield message.pop()  # no reference stays here while it is sent
-            self.up.portion.took(time.monotonic() - start)
             following = await self._following(digest, sum(span.num_pieces for span in load), end)
             if following is None:
                 return
@@ -288,7 +293,7 @@ class Transfers:
 
     async def _get(self, left: list[Span]) -> None:
         """Fetches the span in `left`, which shrinks with each message that is here."""
-        span, complete, start = left[0], False, time.monotonic()
+        span, complete = left[0], False
         request = pb.GetBlobRequest(
             digest=bytes.fromhex(span.digest),
             first_piece=span.first,
@@ -303,9 +308,7 @@ class Transfers:
             put = self._files(self._in.put_pieces, span.digest, span.num_bytes, head.piece, data)
             complete = await put or complete
             self.bytes_down += len(data)
-            left[0], now = replace(span, first=following), time.monotonic()
-            self.down.portion.took(now - start)
-            start = now
+            left[0] = replace(span, first=following)
         if left[0].num_pieces:
             raise ProtocolError(f"blob: expected {span.num_pieces} pieces, found {left[0].first - span.first}")
         if complete:

@@ -11,7 +11,6 @@ from federation.merkle import BLOB_PIECE_BYTES as PIECE
 from federation.rpc.transfers import (
     FIRST_PIECES,
     MAX_PIECES_PER_CALL,
-    QUICK_MESSAGE_SECONDS,
     QUICK_SECONDS,
     Backlog,
     Portion,
@@ -103,20 +102,27 @@ def test_calls_shrink_when_they_are_slow() -> None:
     assert backlog.num_pieces == MAX_PIECES_PER_CALL // 8
 
 
-def test_messages_carry_more_while_they_are_quick() -> None:
+@pytest.mark.parametrize(
+    ("num_pieces", "seconds", "expected"),
+    [(64, 0.0, 4), (64, 2.0, 4), (64, 6.0, 2), (64, 9.0, 1), (64, 600.0, 1), (4, 0.1, 4), (3, 0.001, 1)],
+)
+def test_a_message_carries_what_a_quarter_of_a_second_did(num_pieces: int, seconds: float, expected: int) -> None:
     portion = Portion()
-    seen = []
-    for seconds in (0.0, 0.0, 0.0, 2 * QUICK_MESSAGE_SECONDS, 5 * QUICK_MESSAGE_SECONDS, 60.0, 60.0, 0.0):
-        portion.took(seconds)
-        seen.append(portion.num_pieces)
-    assert seen == [2, 4, 4, 4, 2, 1, 1, 2]
+    portion.carried(num_pieces, seconds)
+    assert portion.num_pieces == expected
+
+
+def test_a_call_of_few_pieces_says_nothing() -> None:
+    portion = Portion()
+    portion.carried(64, 0.1)
+    portion.carried(1, 5.0)
+    assert portion.num_pieces == 4
 
 
 def test_a_message_that_is_refused_is_followed_by_one_of_one_piece() -> None:
     backlog = Backlog()
     backlog.add([span("a", 0, 9)])
-    for _ in range(2):
-        backlog.portion.took(0.0)
+    backlog.portion.carried(64, 0.1)
     backlog.again(taken(backlog))
     assert backlog.portion.num_pieces == 1
 
