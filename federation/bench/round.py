@@ -31,9 +31,12 @@ from federation.codecs.payload import payload_bytes
 from federation.codecs.registry import get_codec
 from federation.demo.children import Children
 from federation.fragments import build_fragments
+from federation.state.mapped_store import NUM_SETS
 
 FP32_BYTES: Final = 4
-WARM_UP_ROUNDS: Final = 1
+WARM_UP_ROUNDS: Final = NUM_SETS
+"""In these the state's sets of files are written for the first time: later rounds write them again, for ever."""
+
 ROUND_SECONDS: Final = 900.0
 """Patience with one round."""
 
@@ -92,7 +95,7 @@ class RoundBench:
     def _begin(self, world: World, memory: PeakAnonymous) -> None:
         world.start_run()
         self._peaks["creating"] = memory.restart()
-        self.say("a round to warm up")
+        self.say(f"{WARM_UP_ROUNDS} rounds to warm up")
         world.allow(WARM_UP_ROUNDS)
         world.start_agents()
         world.wait_recorded(WARM_UP_ROUNDS - 1, ROUND_SECONDS)

@@ -14,7 +14,9 @@ from federation.demo.children import Children, environment
 @click.command("round")
 @PARAMETERS
 @click.option("--sites", type=click.IntRange(1, 64), default=4, show_default=True, help="Each an agent and a job.")
-@click.option("--rounds", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Timed, after one more.")
+@click.option(
+    "--rounds", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Timed, after three more."
+)
 @click.option(
     "--counted-rounds",
     type=click.IntRange(0, 1000),
