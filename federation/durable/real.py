@@ -127,6 +127,19 @@ class ScratchFile:
         self._closing()
 
 
+def write_out(path: Path) -> None:
+    """Puts what a library has written on the disk and gives its memory back, for what is written next.
+
+    Its name becomes durable elsewhere. Ends the process if the disk fails, like any fsync.
+    """
+    descriptor = os.open(path, _READ_FLAGS)
+    try:
+        fsync(descriptor, str(path))
+    finally:
+        os.close(descriptor)
+    forget_pages(path)
+
+
 def forget_pages(path: str | Path) -> None:
     """Gives the page cache's memory of a file back, as far as it is on the disk and nobody maps it; a hint.
 

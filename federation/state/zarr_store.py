@@ -18,7 +18,7 @@ from zarr.codecs import Crc32cCodec
 from zarr.storage import LocalStore
 
 from federation.chunks import CHUNK_ELEMENTS, ChunkGrid
-from federation.durable.real import RealFileSystem, forget_pages
+from federation.durable.real import RealFileSystem, write_out
 from federation.errors import CorruptObjectError, DiskFullError, StorageError
 from federation.state.api import STATE_BYTES, StateChunk, StateReader, StateStore, StateWriter
 
@@ -114,17 +114,19 @@ class _ZarrWriter(StateWriter):
             self._flush(start - offset, stop)
 
     def _flush(self, start: int, stop: int) -> None:
-        with _full_disk_found(self._temporary):
-            for array, row in zip(self._arrays, self._buffer, strict=True):
+        # The page cache holds one shard at a time of a copy that nobody is about to read, not all of it.
+        for name, array, row in zip(StateChunk._fields, self._arrays, self._buffer, strict=True):
+            with _full_disk_found(self._temporary):
                 array[start:stop] = row[: stop - start]
+            shard = self._fs.real_path(f"{self._temporary}/{name}/c/{start // self._shard_elements}")
+            if shard.exists():  # zeros are not stored
+                write_out(shard)
 
     def _commit(self, *, durable: bool) -> None:
         # A version of this number may be there after a crash between its publication and its leaf.
         self._fs.remove_tree(self._target)
         if durable:
             self._fs.publish_tree(self._temporary, self._target)
-            for path in self._fs.real_path(self._target).rglob("*"):  # read after a restart, if ever
-                forget_pages(path)
         else:
             self._fs.rename(self._temporary, self._target)
 

@@ -10,7 +10,7 @@ import mmap
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from federation.published import apply_blob_into, digest_on_threads
 from site_agent.inner_loop.seam import Float32Array
 from site_agent.inner_loop.spares import SpareVectors
 from site_agent.jobs import ChainLink
+
+_DIVERGED: Final = -1
+"""In place of the version of a vector that is none."""
 
 Theta0 = Callable[[], list[Float32Vector]]
 """Reads version 0 of every fragment."""
@@ -97,13 +100,17 @@ class GlobalModel:
         """Applies one commit: theta <- theta - decode(blob), fp32, and compares the digest.
 
         Raises:
-            DigestMismatchError: the result is not what the commit says: this copy has diverged. Nothing was changed.
-            StorageError: the blob is missing or damaged.
+            DigestMismatchError: the result is not what the commit says: this copy has diverged, and only `move_to`
+                leads on from here.
+            StorageError: the blob is missing or damaged; nothing was changed.
+            MalformedPayloadError: the blob breaks its format; theta is lost.
         """
-        theta = self.theta[fragment]
-        new = self.spares.take(theta.size)
-        digest = apply_blob_into(self._codec, theta, _read_blob(link), new, num_threads=self.num_threads)
+        blob, theta, new = _read_blob(link), self.theta[fragment], self._target(fragment)
+        digest = apply_blob_into(self._codec, theta, blob, new, num_threads=self.num_threads)
+        del blob  # what is mapped stays in memory
         forget_pages(link.blob_path)
+        if digest != link.theta_digest:
+            self.versions[fragment] = _DIVERGED
         _expect(digest, link.theta_digest, f"fragment {fragment} after commit {link.version}")
         self._replace(fragment, new, link)
         self._num_unchecked[fragment] = 0
@@ -118,9 +125,7 @@ class GlobalModel:
             StorageError: the blob is missing or damaged; nothing was changed.
             MalformedPayloadError: the blob breaks its format; theta is lost.
         """
-        blob, theta = _read_blob(link), self.theta[fragment]
-        in_place = self._is_ours[fragment] and not self.spares.is_lent
-        new = theta if in_place else self.spares.take(theta.size)
+        blob, theta, new = _read_blob(link), self.theta[fragment], self._target(fragment)
         chunk = None if apply is None else lambda where, raw: apply(where, raw, theta, new)
         apply_blob_into(self._codec, theta, blob, new, num_threads=self.num_threads, with_digest=False, apply=chunk)
         del blob  # what is mapped stays in memory
@@ -160,6 +165,12 @@ class GlobalModel:
             self.advance_unchecked(fragment, link)
         for link in links[-1:]:
             self.advance(fragment, link)
+
+    def _target(self, fragment: int) -> Float32Vector:
+        """Where the next theta goes: the same memory, where nobody keeps the old one."""
+        theta = self.theta[fragment]
+        in_place = self._is_ours[fragment] and not self.spares.is_lent
+        return theta if in_place else self.spares.take(theta.size)
 
     def _replace(self, fragment: int, new: Float32Vector, link: ChainLink) -> None:
         old = self.theta[fragment]

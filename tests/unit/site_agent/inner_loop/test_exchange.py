@@ -206,6 +206,15 @@ def test_a_copy_that_went_wrong_is_found_at_the_next_comparison(case: Case) -> N
     assert np.array_equal(site.model.theta[0], case.reference.history[4].theta)
 
 
+def test_a_comparison_needs_no_second_vector(case: Case) -> None:
+    site = Site(case, check_every=1)
+    site.merge(0)
+    theta = site.model.theta[0]
+    site.merge(2)
+    assert site.model.theta[0] is theta
+    assert np.array_equal(theta, case.reference.history[2].theta)
+
+
 def test_a_blob_of_another_length_is_refused(case: Case) -> None:
     site = Site(case)
     outcome = case.agent.outcome(0)
