@@ -14,7 +14,7 @@ import grpc
 from federation.v1 import courier_pb2 as pb
 from federation.v1.courier_pb2_grpc import CourierStub
 
-MAX_PIECES_PER_MESSAGE: Final = 4
+MAX_PIECES_PER_MESSAGE: Final = 2
 """What a message costs beside its bytes is little then; what both ends hold of it counts."""
 
 PUT_BLOB: Final = "/federation.v1.Courier/PutBlob"

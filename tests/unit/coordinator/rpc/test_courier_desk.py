@@ -57,8 +57,8 @@ def test_counts_are_bounded() -> None:
     for first, count in ((0, 0), (0, desk.MAX_PIECES + 1), (2**63, 1)):
         with pytest.raises(LimitExceededError):
             desk.checked_pieces(first, count, 1)
-    with pytest.raises(LimitExceededError, match="4 pieces in a message at most"):
-        desk.checked_data(bytes(4 * BLOB_PIECE_BYTES + 1))
+    with pytest.raises(LimitExceededError, match="2 pieces in a message at most"):
+        desk.checked_data(bytes(2 * BLOB_PIECE_BYTES + 1))
     for digest in (b"", bytes(31), bytes(33)):
         with pytest.raises(ProtocolError):
             desk.checked_digest(digest)
@@ -153,11 +153,10 @@ def test_a_readmitted_peer_begins_with_an_empty_mailbox() -> None:
     [
         (0, [(3, 1), (4, 1), (5, 1), (6, 1), (7, 1)]),
         (2, [(3, 2), (5, 2), (7, 1)]),
-        (4, [(3, 4), (7, 1)]),
-        (2**32 - 1, [(3, 4), (7, 1)]),
+        (2**32 - 1, [(3, 2), (5, 2), (7, 1)]),
     ],
 )
-def test_messages_have_as_many_pieces_as_were_asked_for_up_to_four(
+def test_messages_have_as_many_pieces_as_were_asked_for_up_to_two(
     per_message: int, expected: list[tuple[int, int]]
 ) -> None:
     assert list(desk.checked_pieces(3, 5, per_message)) == expected
