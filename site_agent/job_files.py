@@ -29,7 +29,6 @@ _MAX_COUNT: Final = 2**53
 _MAX_SCORES: Final = 256
 _MAX_SENTENCE_CHARS: Final = 300
 
-
 Orders: TypeAlias = dict[str, EvaluationOrder]
 """Orders of evaluations by the paths of their files, which are written once."""
 

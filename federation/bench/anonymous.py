@@ -12,15 +12,11 @@ _STATUS_BYTES: Final = 16 * 1024
 """More than the file has."""
 
 
-def anonymous_bytes(pid: int) -> int:
-    """Resident anonymous memory and what of it is swapped out: RssAnon and VmSwap of proc_pid_status(5).
+def anonymous_bytes(status: bytes) -> int:
+    """Resident anonymous memory and what of it is swapped out: RssAnon and VmSwap of /proc/<pid>/status (proc(5)).
 
     The kernel's own count of what smaps_rollup adds up as Anonymous; reading it does not hold up the process.
     """
-    return _anonymous(Path(f"/proc/{pid}/status").read_bytes())
-
-
-def _anonymous(status: bytes) -> int:
     counts = (status.partition(name)[2].partition(b"kB")[0] for name in (b"RssAnon:", b"VmSwap:"))
     return sum(int(count) for count in counts if count) * 1024
 
@@ -67,7 +63,7 @@ class PeakAnonymous:
             with Path(f"/proc/{self._pid}/status").open("rb", buffering=0) as status:
                 while not self._stop.wait(SAMPLE_SECONDS):
                     status.seek(0)
-                    self._samples.append((time.monotonic(), _anonymous(status.read(_STATUS_BYTES))))
+                    self._samples.append((time.monotonic(), anonymous_bytes(status.read(_STATUS_BYTES))))
         except OSError:  # it has ended
             return
 

@@ -23,7 +23,7 @@ from federation.bench.figures import Document, Samples, machine, spreads
 from federation.bench.processes import wait_until
 from federation.bench.references import copy_model_seconds, write_seconds
 from federation.bench.setting import WorldSetting
-from federation.bench.space import check_disk, federation_disk_bytes
+from federation.bench.space import FP32_BYTES, check_disk, federation_disk_bytes
 from federation.bench.timeline import PHASES, Timeline, timelines
 from federation.bench.world import World, settings_document
 from federation.chunks import ChunkGrid
@@ -33,7 +33,6 @@ from federation.demo.children import Children
 from federation.fragments import build_fragments
 from federation.state.mapped_store import NUM_SETS
 
-FP32_BYTES: Final = 4
 WARM_UP_ROUNDS: Final = NUM_SETS
 """In these the state's sets of files are written for the first time: later rounds write them again, for ever."""
 

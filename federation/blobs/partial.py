@@ -112,7 +112,7 @@ class PartialBlob:
 
         Raises:
             ProtocolError: no pieces of this blob, or not their length.
-            DiskFullError: no space; the piece is not here.
+            DiskFullError: no space; what was not written yet is not here.
             ObjectNotFoundError: this object was closed, or the pieces were thrown away.
         """
         view = memoryview(data).cast("B")

@@ -108,7 +108,7 @@ class ScratchFile:
         is_new: it did not exist before, so that it reads as zeros.
     """
 
-    def __init__(self, file: "PosixRandomFile", memory: mmap.mmap, *, is_new: bool) -> None:
+    def __init__(self, file: PosixRandomFile, memory: mmap.mmap, *, is_new: bool) -> None:
         self._file = file
         self.memory: Final = memory
         self.is_new: Final = is_new

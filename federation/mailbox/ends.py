@@ -197,7 +197,7 @@ class InEnd:
         Raises:
             ProtocolError, LimitExceededError, OverloadedError: as `pieces_missing`; or not these pieces' length.
             DigestMismatchError: all pieces are there and do not have the digest; all were thrown away.
-            DiskFullError: no space; the pieces are not here.
+            DiskFullError: no space; what was not written yet is not here.
         """
         self._check_blob(digest, num_bytes)
         if self._arriving.is_complete(digest, num_bytes):

@@ -30,7 +30,7 @@ from site_agent.inner_loop.spares import SpareVectors
 from site_agent.jobs import ChainLink
 
 _DIVERGED: Final = -1
-"""In place of the version of a vector that is none."""
+"""In place of the version of a vector that is none: a pass over it was broken off, or gave another digest."""
 
 Theta0 = Callable[[], list[Float32Vector]]
 """Reads version 0 of every fragment."""
@@ -100,8 +100,8 @@ class GlobalModel:
         """Applies one commit: theta <- theta - decode(blob), fp32, and compares the digest.
 
         Raises:
-            DigestMismatchError: the result is not what the commit says: this copy has diverged, and only `move_to`
-                leads on from here.
+            DigestMismatchError: the result is not what the commit says: this copy has diverged, and `move_to` leads
+                on from here.
             StorageError: the blob is missing or damaged; nothing was changed.
             MalformedPayloadError: the blob breaks its format; theta is lost.
         """
@@ -109,8 +109,6 @@ class GlobalModel:
         digest = apply_blob_into(self._codec, theta, blob, new, num_threads=self.num_threads)
         del blob  # what is mapped stays in memory
         forget_pages(link.blob_path)
-        if digest != link.theta_digest:
-            self.versions[fragment] = _DIVERGED
         _expect(digest, link.theta_digest, f"fragment {fragment} after commit {link.version}")
         self._replace(fragment, new, link)
         self._num_unchecked[fragment] = 0
@@ -167,10 +165,12 @@ class GlobalModel:
             self.advance(fragment, link)
 
     def _target(self, fragment: int) -> Float32Vector:
-        """Where the next theta goes: the same memory, where nobody keeps the old one."""
+        """Where the next theta goes: into the same memory where nobody keeps the old one, which is no version then."""
         theta = self.theta[fragment]
-        in_place = self._is_ours[fragment] and not self.spares.is_lent
-        return theta if in_place else self.spares.take(theta.size)
+        if not self._is_ours[fragment] or self.spares.is_lent:
+            return self.spares.take(theta.size)
+        self.versions[fragment] = _DIVERGED  # until `_replace`
+        return theta
 
     def _replace(self, fragment: int, new: Float32Vector, link: ChainLink) -> None:
         old = self.theta[fragment]

@@ -13,7 +13,6 @@ MARGIN_SECONDS = 60.0
 PAUSE_GROWTH = 1.06
 """From 5 to 100 ms in 52 looks, which take 1.7 seconds: what comes is seen within a sixteenth of the time waited."""
 
-
 LOOK_SHARE = 0.01
 """Of the time waited, between two looks at whether one file is there: that costs next to nothing."""
 

@@ -57,7 +57,7 @@ def test_the_peak_of_anonymous_memory_is_seen() -> None:
 
 def test_both_ways_of_counting_agree() -> None:
     held = bytearray(os.urandom(32 * MIB))
-    quick, exact = anonymous_bytes(os.getpid()), rollup_bytes(os.getpid())
+    quick, exact = anonymous_bytes(Path("/proc/self/status").read_bytes()), rollup_bytes(os.getpid())
     assert len(held) < exact
     assert abs(quick - exact) < 8 * MIB
 

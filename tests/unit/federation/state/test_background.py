@@ -2,6 +2,7 @@
 """How work in the background gives way to those who are served."""
 
 import threading
+import time
 
 import pytest
 
@@ -67,6 +68,8 @@ def test_all_waits_of_a_task_together_have_a_limit(monkeypatch: pytest.MonkeyPat
     assert served.num_looks == looked
 
 
-def test_who_knows_of_nobody_served_waits_only_at_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "QUIET_SECONDS", 0.0)
+def test_it_is_never_quiet_at_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "QUIET_SECONDS", 0.02)
+    begun = time.monotonic()
     Courtesy().turn(threading.Event()).wait()
+    assert time.monotonic() - begun >= 0.02
