@@ -13,6 +13,7 @@ from federation.chunks import CHUNK_ELEMENTS
 from federation.durable.real import RealFileSystem
 from federation.errors import CorruptObjectError, DiskFullError, StorageError
 from federation.golden import inputs
+from federation.state import zarr_store
 from federation.state.zarr_store import ZarrStateStore
 
 NUM_ELEMENTS = CHUNK_ELEMENTS + 500
@@ -45,6 +46,14 @@ def test_any_zarr_implementation_can_read_it(store: ZarrStateStore, tmp_path: Pa
     assert group["theta"].chunks == (CHUNK_ELEMENTS,)
     assert group["theta"][:CHUNK_ELEMENTS].tobytes() == inputs.usual(0, CHUNK_ELEMENTS).tobytes()
     assert dict(group.attrs)["num_elements"] == NUM_ELEMENTS
+
+
+def test_each_shard_goes_to_the_disk_as_it_is_written(store: ZarrStateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(zarr_store, "write_out", lambda path: written.append("/".join(path.parts[-3:])))
+    monkeypatch.setattr(zarr_store, "CHUNKS_PER_SHARD", 1)
+    write(store)
+    assert written == [f"{name}/c/{shard}" for shard in (0, 1) for name in ("theta", "momentum", "residual")]
 
 
 def test_nothing_temporary_stays(store: ZarrStateStore, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 """What a snapshot holds stands still, memory is used again when nobody reads it, and digests are compared in time."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from job_bench.toy import ToyTrainer
 
 from federation.errors import DigestMismatchError, MalformedPayloadError
 from federation.merkle import blob_digest
+from site_agent.inner_loop import global_model
 from site_agent.inner_loop.exchange import Exchange
 from site_agent.inner_loop.global_model import GlobalModel
 from site_agent.inner_loop.loop import InnerLoop
@@ -213,6 +215,25 @@ def test_a_comparison_needs_no_second_vector(case: Case) -> None:
     site.merge(2)
     assert site.model.theta[0] is theta
     assert np.array_equal(theta, case.reference.history[2].theta)
+
+
+@pytest.mark.parametrize("check_every", [1, 9])
+def test_a_vector_in_which_a_pass_was_broken_off_is_no_version(
+    case: Case, check_every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(case, check_every)
+    site.merge(0)
+
+    def broken_off(*arguments: Any, **more: Any) -> str:
+        arguments[3][:5] = 7.0
+        raise MalformedPayloadError("broken off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(global_model, "apply_blob_into", broken_off)
+        with pytest.raises(MalformedPayloadError):
+            site.merge(2)
+    site.model.move_to(0, [link_of(case.agent.outcome(0))])
+    assert np.array_equal(site.model.theta[0], case.reference.history[0].theta)
 
 
 def test_a_blob_of_another_length_is_refused(case: Case) -> None:
