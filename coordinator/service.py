@@ -21,6 +21,7 @@ from coordinator.invite_documents import Invites, invite_document
 from coordinator.observations import Observations
 from coordinator.snapshots import Snapshots
 from coordinator.space import short_of_disk
+from coordinator.suggestions import StartBoard
 from coordinator.tails import Tails, allowed_blobs
 from coordinator.telemetry import TelemetryStore
 from coordinator.ticks import conditions
@@ -124,6 +125,7 @@ class Coordinator:
             manifest_of=self.manifest_of,
         )
         self.telemetry = TelemetryStore(self.fs)
+        self.starts = StartBoard()
         self.examiner = Examiner(
             blobs=self.blobs,
             manifest_of=self.manifest_of,
@@ -399,6 +401,7 @@ class Coordinator:
     def _publish(self, now: float) -> bool:
         busy = False
         roster = self.rosters.current
+        self.starts.look(self.state, self.observations, now)
         for site in roster.sites:
             if site.site in self.state.revoked:
                 continue
@@ -411,6 +414,7 @@ class Coordinator:
                 self.rosters,
                 wanted=self._grant(site.site, mailbox),
                 snapshots=self._grant_snapshots(site.site, mailbox),
+                suggested=self.starts.news(site.site, now),
                 now=now,
             )
             if sent:

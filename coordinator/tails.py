@@ -17,7 +17,7 @@ from federation.blobs.store import BlobStore
 from federation.durable import failpoint
 from federation.ledger.log import Ledger
 from federation.mailbox.mailbox import Mailbox
-from federation.messages import Snapshot, SnapshotWanted
+from federation.messages import Snapshot, SnapshotWanted, SuggestedStart
 from federation.roster import TrustedRosters
 from federation.rounds import Federation, Run
 from federation.witnesses import needed_leaf, witnessed_by
@@ -102,20 +102,21 @@ class Tails:
         rosters: TrustedRosters,
         wanted: tuple[str, ...] = (),
         snapshots: tuple[Snapshot, ...] = (),
+        suggested: tuple[SuggestedStart, ...] = (),
         *,
         now: float,
     ) -> bool:
-        """Posts one tail if the site lacks leaves, cosignatures it waits for, a roster, or what it asked for."""
+        """Posts one tail if the site lacks leaves, cosignatures it waits for, a roster, advice or what it asked for."""
         sent = self._sent.setdefault(site, Sent(size=0, roster_version=0))
         version = _next_version(sent.roster_version, rosters)
         covered = _covered(state, site, witnessed)
         stale = any(index > sent.covered.get(run, -1) for run, index in covered.items())
         has_all = not self._has_news(sent, now) and version <= sent.roster_version
-        if has_all and not stale and not wanted and not snapshots:
+        if has_all and not stale and not (wanted or snapshots or suggested):
             return False
         failpoint("coordinator.before-tail")
         tail = self.ledger.tail(sent.size, roster=rosters.document(version) if version > sent.roster_version else b"")
-        tail = replace(tail, snapshots=snapshots)
+        tail = replace(tail, snapshots=snapshots, suggested_starts=suggested)
         stop = sent.size + len(tail.leaves)
         whole = [snapshot.blob_digest for snapshot in snapshots if snapshot.blob_digest]
         unread = len(self.under_way(site, mailbox.peer_received_through))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from coordinator.consequences import of_abort
 from coordinator.observations import Observations
 from coordinator.site_views import network_document, problems, site_line, site_state, sites_document
+from coordinator.suggestions import NOTHING
 from federation.errors import FederationError, UsageError
 from federation.kernels.dispatch import compiler
 from federation.leaves import Outcome
@@ -106,6 +107,7 @@ def run_document(coordinator: Coordinator, run: Run) -> Document:
         "open_rounds": list(run.open_rounds),
         "missed": missed(run),
         "sites_now": {m.site: site_document(state, observations, run, m.site) for m in run.plan.members},
+        "suggested_starts": coordinator.starts.newest.get(run.id, NOTHING).sentence,
         "round_log": [round_document(run.rounds[number]) for number in newest],
         "heads": [{"fragment": i, "version": v.number, "theta": v.theta_digest} for i, v in enumerate(run.heads())],
         "bytes": bytes_document(run),

@@ -53,7 +53,9 @@ def in_order(work: Callable[[int], T], num_chunks: int, num_threads: int) -> Gen
 
 
 def on_chunks(num_elements: int, num_threads: int, work: Callable[[slice], None]) -> None:
-    """work(elements) for every chunk of a fragment, on threads."""
+    """work(elements) for every chunk of a fragment, on threads; nothing for a part of it that is empty."""
+    if not num_elements:
+        return
     grid = ChunkGrid(num_elements)
     for _ in in_order(lambda i: work(slice(*grid.bounds(i))), grid.num_chunks, min(num_threads, grid.num_chunks)):
         pass

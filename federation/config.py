@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
@@ -151,6 +152,8 @@ def describe(value: object) -> str:
         return f"a table with {_counted(len(value), 'key')}"
     if isinstance(value, list | tuple):
         return f"a list of {_counted(len(value), 'item')}"
+    if isinstance(value, date | time):
+        return value.isoformat()
     if not isinstance(value, str | bool | int | float):
         return f"a {type(value).__name__}"
     if isinstance(value, int) and value.bit_length() > 64:

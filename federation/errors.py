@@ -26,7 +26,7 @@ class FederationError(Exception):
 
     def diagnostics(self) -> str:
         """The message, followed by the advice: what a command line prints instead of a traceback."""
-        text = super().__str__()
+        text = str(self)  # not the base's: a KeyError's own text is in quotation marks
         return f"{text}\n{self.advice}" if self.advice else text
 
     def __str__(self) -> str:
@@ -149,6 +149,13 @@ class OverloadedError(TransportError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class LoginRefusedError(TransportError):
+    """A login that only a human can make work again: an expired certificate, a refused key, an unknown host key."""
+
+    exit_code = 77
+    """EX_NOPERM of sysexits.h."""
+
+
 class DeadlineExceededError(TransportError):
     """An answer did not come in time."""
 
@@ -167,6 +174,12 @@ class CorruptObjectError(StorageError):
 
 class DiskFullError(StorageError):
     """Too little space is left; nothing was half-written."""
+
+
+class StorageUnavailableError(StorageError):
+    """A network file system does not answer now: a stale handle, a server that is away. The same call may succeed."""
+
+    retryable = True
 
 
 class DirectoryBusyError(StorageError):
@@ -194,7 +207,11 @@ class NumericsMismatchError(TrainingError):
 
 
 class LaunchFailedError(TrainingError):
-    """A job could not be started."""
+    """A job was certainly not started. `code` says why, in one word of `site_agent.failures`."""
+
+    def __init__(self, message: str, *, code: str = "launch-failed", advice: str = "") -> None:
+        self.code = code
+        super().__init__(message, advice=advice)
 
 
 class JobFailedError(TrainingError):

@@ -91,7 +91,8 @@ class ModelSettings:
 class TrainerSettings:
     """Which trainer a site resolves by name, and what every site trains alike.
 
-    `batch_size` sequences of `sequence_length` tokens per inner step; `seed` drives data order and dropout.
+    `batch_size` sequences of `sequence_length` tokens per inner step; `seed` drives data order and dropout. `data_sets`
+    names those that a site may train on, ascending; () leaves that to each site.
     """
 
     name: str
@@ -99,6 +100,7 @@ class TrainerSettings:
     sequence_length: int
     seed: int
     evaluation_bytes: int
+    data_sets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

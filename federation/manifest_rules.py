@@ -37,6 +37,9 @@ MAX_WITNESS_LAG: Final = 64
 MAX_TOKENS: Final = 10**15
 """Largest count of tokens of one site in one round."""
 
+MAX_DATA_SETS: Final = 1000
+"""Names of data sets in one manifest."""
+
 MAX_SEED: Final = 2**63 - 1
 """Seeds travel as signed 64-bit numbers."""
 
@@ -247,6 +250,16 @@ def _trainer_problems(trainer: TrainerSettings, model: ModelSettings) -> Problem
     yield from _within("trainer.sequence_length", trainer.sequence_length, 2, top, why=", model.max_positions")
     yield from _within("trainer.seed", trainer.seed, 0, MAX_SEED)
     yield from _within("trainer.evaluation_bytes", trainer.evaluation_bytes, 1, 2**40)
+    yield from _data_set_problems(trainer.data_sets)
+
+
+def _data_set_problems(names: Sequence[str]) -> Problems:
+    """Ids in one order: two manifests that ask for the same have the same bytes."""
+    yield from _within("trainer.data_sets", len(names), 0, MAX_DATA_SETS, what=" data sets")
+    for index, name in enumerate(names):
+        yield from _slug(f"trainer.data_sets[{index + 1}]", name)
+    if any(one >= other for one, other in pairwise(names)):
+        yield Problem(key="trainer.data_sets", expected="each data set once, ascending", found=describe(list(names)))
 
 
 # --- initial model ----------------------------------------------------------------------------------------------------

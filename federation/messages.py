@@ -66,6 +66,17 @@ class Snapshot:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SuggestedStart:
+    """A new allocation for the run need not begin before `seconds` from now are over; 0 takes an earlier word back.
+
+    Advice that lets the allocations of a run's sites overlap: the site decides, and a round needs nobody to follow it.
+    """
+
+    run: str
+    seconds: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class LedgerTail:
     """Coordinator to site: leaves from `first_index` on (exact bytes), and a signed checkpoint that covers them.
 
@@ -74,6 +85,7 @@ class LedgerTail:
         cosigned: further signed notes of smaller sizes with cosignatures the site may not have seen.
         roster: root-signed roster document, if the site's header named an older version, else b"".
         snapshots: answers to the site's `snapshots_wanted`; their blobs are blobs of the header.
+        suggested_starts: one per run at most, where there is something to say that was not said before.
     """
 
     first_index: int
@@ -82,6 +94,7 @@ class LedgerTail:
     cosigned: tuple[bytes, ...] = ()
     roster: bytes = b""
     snapshots: tuple[Snapshot, ...] = ()
+    suggested_starts: tuple[SuggestedStart, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +126,7 @@ class AllocationReport:
     Attributes:
         seconds_left: until its wall time, when READY; -1 for no limit.
         seconds_per_step: measured, 0.0 if unknown.
+        start_in_seconds: while it waits, until its start as the batch system expects it; 0 if unknown.
     """
 
     run: str
@@ -120,6 +134,7 @@ class AllocationReport:
     state: AllocationState
     seconds_left: int
     seconds_per_step: float = 0.0
+    start_in_seconds: int = 0
 
 
 class Phase(StrEnum):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -38,6 +38,10 @@ _BYTE_VOCABULARY: Final = 257
 """256 bytes and a beginning-of-text mark."""
 
 
+SecondsPerStep = Annotated[float, Field(ge=0, le=1e6)]
+"""An operator's estimate, for `federation.utilisation` alone: no manifest holds it."""
+
+
 class RunSection(Section):
     """`[run]`: what is trained, by whom, for how long."""
 
@@ -59,6 +63,7 @@ class ScheduleSection(Section):
     alpha: float | None = None
     first_window_steps: int = 0
     max_rounds_in_flight: int | None = None
+    seconds_per_step: SecondsPerStep = 0.0
 
 
 class OuterSection(Section):
@@ -143,6 +148,7 @@ class TrainerSection(Section):
     sequence_length: int
     seed: int = 0
     evaluation_bytes: int = 65_536
+    data_sets: tuple[str, ...] = Field(default=(), strict=False)
 
 
 class SiteSection(Section):
@@ -152,6 +158,7 @@ class SiteSection(Section):
     num_inner_steps: int | None = None
     planned_tokens: int | None = None
     courier_round_trip_seconds: int = 0
+    seconds_per_step: SecondsPerStep | None = None
 
 
 class RunConfig(Section):
@@ -244,7 +251,7 @@ def resolve(config: RunConfig) -> Manifest:
         codecs=codecs,
         inner=_inner(config),
         model=_model(config),
-        trainer=TrainerSettings(**config.trainer.model_dump()),
+        trainer=_trainer(config.trainer),
         theta_blob="",
         fragments=(),
         aliases=(),
@@ -259,6 +266,13 @@ def default_outer_lr(num_sites: int) -> float:
     if num_sites <= 1:
         return 0.4
     return 0.6 if num_sites < 8 else 0.8
+
+
+def expected_step_seconds(config: RunConfig) -> dict[str, float]:
+    """Seconds of one inner step by site, as far as run.toml says: a site's own estimate, else the schedule's."""
+    common = config.schedule.seconds_per_step
+    own = {site.id: site.seconds_per_step for site in config.sites}
+    return {site: common if seconds is None else seconds for site, seconds in own.items()}
 
 
 def availability_sentence(plan: Plan) -> str:
@@ -340,6 +354,11 @@ def _codecs(section: CodecsSection) -> CodecSettings:
         error_feedback=feedback if feedback is not None else section.up == "sparse",
         error_feedback_beta=section.error_feedback_beta,
     )
+
+
+def _trainer(section: TrainerSection) -> TrainerSettings:
+    """Data sets ascend, so that the order in the file does not change the manifest."""
+    return TrainerSettings(**section.model_dump() | {"data_sets": tuple(sorted(section.data_sets))})
 
 
 def _outer(config: RunConfig, codecs: CodecSettings) -> OuterSettings:

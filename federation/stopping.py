@@ -16,10 +16,20 @@ class StopOnSignals:
     lock may be held right there, and setting the event would then wait for ever.
     """
 
-    def __init__(self) -> None:
-        self.requested = False
+    def __init__(self, seconds: float = 0.0) -> None:
+        """
+        Args:
+            seconds: after so long `requested` holds by itself; 0 for never.
+        """
+        self._noted = False
+        self._until = time.monotonic() + seconds if seconds else None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)
+
+    @property
+    def requested(self) -> bool:
+        """Whether the service is to end."""
+        return self._noted or (self._until is not None and time.monotonic() >= self._until)
 
     def rest(self, seconds: float, arrived: threading.Event | None = None) -> None:
         """Returns after so long, soon after a signal, or at once when `arrived` is set."""
@@ -30,4 +40,4 @@ class StopOnSignals:
                 return
 
     def _note(self, *_: object) -> None:
-        self.requested = True
+        self._noted = True

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from federation.errors import InvalidTransition
 from federation.messages import Evaluation, Update
 from site_agent.entries import (
+    AllocationAccounted,
     AllocationEnded,
     AllocationIntended,
     AllocationStopped,
@@ -49,6 +50,10 @@ class Allocation:
     stop: AllocationStopped | None = None
     end: AllocationEnded | None = None
     delivered: bool = False
+    num_gpus: int = -1
+    seconds_limit: int = -1
+    begin_after_seconds: int = 0
+    accounted: AllocationAccounted | None = None
 
     @property
     def live(self) -> bool:
@@ -155,6 +160,8 @@ class _Draft:
                 self.num_answers[entry.run] = self.num_answers.get(entry.run, 0) + 1
             case AllocationIntended() | AllocationSubmitted() | AllocationStopped() | AllocationEnded():
                 self._apply_allocation(entry)
+            case AllocationAccounted():
+                self._apply_accounted(entry)
             case RoundIssued():
                 self.issued[entry.run, entry.round] = entry.allocation
             case UpdateSigned():
@@ -185,6 +192,13 @@ class _Draft:
             raise InvalidTransition(f"allocation {entry.run}/a{entry.number}", "not live", type(entry).__name__)
         found[position] = _changed(found[position], entry)
 
+    def _apply_accounted(self, entry: AllocationAccounted) -> None:
+        found = self.allocations.get(entry.run, [])
+        position = next((i for i, a in enumerate(found) if a.number == entry.number), None)
+        if position is None:
+            raise InvalidTransition(f"allocation {entry.run}/a{entry.number}", "absent", "accounted")
+        found[position] = replace(found[position], accounted=entry)
+
     def _apply_update(self, update: Update, at_us: int) -> None:
         first = self.signed.setdefault(signing_key(update), update)
         self.signed_at_us.setdefault(signing_key(update), at_us)
@@ -212,6 +226,9 @@ def _intended(entry: AllocationIntended) -> Allocation:
         fencing=entry.fencing,
         intended_at_us=entry.at_us,
         evaluate_only=entry.evaluate_only,
+        num_gpus=entry.num_gpus,
+        seconds_limit=entry.seconds_limit,
+        begin_after_seconds=entry.begin_after_seconds,
     )
 
 

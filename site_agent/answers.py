@@ -31,7 +31,7 @@ def accept(fs: FileSystem, run: str, manifest_digest: str = "") -> RunView:
     if shown.policy == "decline":
         raise UsageError(
             f"run {run}: the site's policy declines this manifest: {shown.sentence}",
-            advice="Change policy.toml and start the agent again; a command cannot overrule the policy.",
+            advice="Change policy.toml; a serving agent notices. A command cannot overrule the policy.",
         )
     _write(fs, replace(_said(fs, run), accepted=True, manifest_digest=shown.manifest_digest))
     return shown
@@ -50,11 +50,22 @@ def retry(fs: FileSystem, run: str, now_us: int) -> None:
 
 def declare_ended(fs: FileSystem, run: str, number: int) -> None:
     """The operator vouches that an allocation of unknown fate runs no more. Raises UsageError: it is not the newest."""
+    _require_newest(fs, run, number)
+    said = _said(fs, run)
+    _write(fs, replace(said, ended=tuple(sorted({*said.ended, number}))))
+
+
+def declare_handle(fs: FileSystem, run: str, number: int, handle: str) -> None:
+    """The operator found the job of an allocation of unknown fate. Raises UsageError: it is not the newest."""
+    _require_newest(fs, run, number)
+    said = _said(fs, run)
+    _write(fs, replace(said, handles=tuple(sorted({**dict(said.handles), number: handle}.items()))))
+
+
+def _require_newest(fs: FileSystem, run: str, number: int) -> None:
     newest = _shown(fs, run).allocation.allocation
     if newest != f"a{number}":
         raise UsageError(f"run {run}: expected its newest allocation, {newest or 'none'}, found a{number}")
-    said = _said(fs, run)
-    _write(fs, replace(said, ended=tuple(sorted({*said.ended, number}))))
 
 
 def _shown(fs: FileSystem, run: str) -> RunView:

@@ -17,9 +17,11 @@ from federation.witnesses import may_use
 from site_agent import catch_up, derived
 from site_agent.agent_state import AgentState, Allocation
 from site_agent.entries import (
+    AllocationAccounted,
     AllocationEnded,
     AllocationIntended,
     AllocationStopped,
+    AllocationSubmitted,
     Cosigned,
     Entry,
     EvaluationSigned,
@@ -28,6 +30,7 @@ from site_agent.entries import (
     RoundRefused,
     UpdateSigned,
 )
+from site_agent.failures import PREEMPTED, Retry, failure_of, retry_of
 from site_agent.observations import (
     AgentSettings,
     AllocationSeen,
@@ -38,6 +41,7 @@ from site_agent.observations import (
     Observations,
     UpdateSeen,
 )
+from site_agent.start_delay import SOONER, comes_too_late, start_delay_seconds
 
 _US: Final = 1_000_000
 _MAX_BACKOFF_SECONDS: Final = 3600.0
@@ -47,6 +51,8 @@ _REASON_OF_END: Final = {
     "diverged": Reason.DIVERGED,
     catch_up.SNAPSHOT_REFUSED: Reason.DIVERGED,
     "model-differs": Reason.MODEL_DIFFERS,
+    "run-not-for-trainer": Reason.MODEL_DIFFERS,
+    "wrong-precision": Reason.MODEL_DIFFERS,
 }
 """Ends of a job that its successor would meet again in the same round; the round is declined with that reason."""
 
@@ -58,11 +64,12 @@ def decide(
 
     One decision may enable another (an answer enables a start): callers repeat until the list is empty.
     """
-    entries: list[Entry] = [*_cosign(state, seen)]
+    entries: list[Entry] = [*_cosign(state, seen), *_account(seen, now_us)]
     for run in derived.runs_of(federation, settings.site):
         view = _View(settings, state, federation, seen, now_us, run)
         steps = (
             view.answer,
+            view.adopt_allocation,
             view.end_allocation,
             view.sign_updates,
             view.sign_evaluations,
@@ -73,6 +80,8 @@ def decide(
         )
         # the first step that decides something ends the run's pass: the next ones must see what it decided
         entries += next((found for step in steps if (found := list(step()))), [])
+        if any(isinstance(entry, AllocationIntended) for entry in entries):
+            break  # the policy's budgets must see this job before they are asked for another run's
     return entries
 
 
@@ -81,6 +90,12 @@ def _cosign(state: AgentState, seen: Observations) -> Iterator[Entry]:
     last = state.cosigned.size if state.cosigned else 0
     if seen.checkpoint_size > last and not seen.fault:
         yield Cosigned(size=seen.checkpoint_size, root=seen.checkpoint_root)
+
+
+def _account(seen: Observations, now_us: int) -> Iterator[Entry]:
+    """What the batch system charged for jobs that have ended, once it says so."""
+    for (run, number), (seconds, num_gpus) in seen.accounts.items():
+        yield AllocationAccounted(run=run, number=number, elapsed_seconds=seconds, num_gpus=num_gpus, at_us=now_us)
 
 
 class _View:
@@ -174,12 +189,21 @@ class _View:
         elif live.stop is not None:
             yield self._ended(live, False, "stopped", f"ended after a stop ({live.stop.reason}) without a last word")
         else:
-            yield self._ended(live, True, "killed", "the job is gone without a last word")
+            code = job.fate or "killed"
+            yield self._ended(live, code != PREEMPTED, code, failure_of(code).sentence)
 
     def _ended(self, live: Allocation, failed: bool, reason: str, sentence: str) -> AllocationEnded:
         return AllocationEnded(
             run=live.run, number=live.number, failed=failed, reason=reason, sentence=sentence, at_us=self.now_us
         )
+
+    def adopt_allocation(self) -> Iterator[Entry]:
+        """The job that the site's operator found of an allocation of which no agent knows whether it was submitted."""
+        if self.live is None or self.live.handle or self.human is None:
+            return
+        handle = dict(self.human.handles).get(self.live.number, "")
+        if handle:
+            yield AllocationSubmitted(run=self.run.id, number=self.live.number, handle=handle, at_us=self.now_us)
 
     def stop_allocation(self) -> Iterator[Entry]:
         """An order to end, once per allocation."""
@@ -197,6 +221,10 @@ class _View:
             return "run-aborted"
         if self.job is not None and self.job.end is not None:
             return "ended"  # said its last word but still runs: what hangs is cancelled after the grace time
+        if self.manifest is not None and self.manifest.stop:
+            return self.manifest.stop
+        if self._comes_too_late():
+            return SOONER
         if self.run.open_rounds or derived.evaluation_wanted(self.run, self.site, self.state, self.seen):
             return ""
         if self.run.state in (RunState.PAUSED, RunState.COMPLETED):
@@ -216,8 +244,28 @@ class _View:
             return
         number = max((a.number for a in self.state.allocations.get(self.run.id, ())), default=0) + 1
         yield AllocationIntended(
-            run=self.run.id, number=number, fencing=number, at_us=self.now_us, evaluate_only=not trains
+            run=self.run.id,
+            number=number,
+            fencing=number,
+            at_us=self.now_us,
+            evaluate_only=not trains,
+            num_gpus=self.manifest.num_gpus,
+            seconds_limit=self.manifest.seconds_limit,
+            begin_after_seconds=self._start_delay() if trains else 0,
         )
+
+    def _start_delay(self) -> int:
+        """Seconds that the new job is to wait for other sites' jobs; none where an open round waits for this site."""
+        if any(not self._settled(found) for found, _ in derived.my_open_rounds(self.run, self.site)):
+            return 0
+        suggestion, before = self.seen.suggestions.get(self.run.id), self.state.allocations.get(self.run.id, ())
+        return start_delay_seconds(suggestion, before, self.settings.max_start_delay_seconds)
+
+    def _comes_too_late(self) -> bool:
+        """Whether the live job waits for others that are there already, or will be soon."""
+        if self.live is None or self.job is None or self.job.execution is not Execution.QUEUED:
+            return False
+        return comes_too_late(self.seen.suggestions.get(self.run.id), self.live, self.now_us)
 
     def _may_retry(self) -> bool:
         """Back-off: 1, 2, 4 … times `backoff_seconds` after failures in a row, once after a job without a result."""
@@ -226,12 +274,20 @@ class _View:
             return True
         if self.failures >= self.settings.max_failures or self._evaluates_in_vain():
             return False
+        if not self._may_try_again(last.end):
+            return False
         if self.human is not None and self.human.retry_at_us > last.end.at_us:
             return True
         wait = self.settings.backoff_seconds * 2.0 ** max(0, self.failures - 1)
         if not self.failures and (last.delivered or last.stop is not None):
             wait = 0.0
         return self.now_us - last.end.at_us >= min(wait, _MAX_BACKOFF_SECONDS) * _US
+
+    def _may_try_again(self, end: AllocationEnded) -> bool:
+        """Whether another job can end differently: by itself, or since the site's operator asked for one."""
+        asked = self.human is not None and self.human.retry_at_us > end.at_us
+        retry = retry_of(end.reason) if end.failed else Retry.BACKOFF
+        return retry is Retry.BACKOFF or (asked and retry is Retry.WAIT_FOR_HUMAN)
 
     def _evaluates_in_vain(self) -> bool:
         """Whether jobs that were started only to evaluate keep ending without having done so."""
@@ -340,8 +396,13 @@ class _View:
             return Reason.POLICY, "the site does not take part in this run"
         if self.live is None and self.failures >= self.settings.max_failures:
             return Reason.JOB_FAILED, f"{self.failures} jobs failed in a row, at most {self.settings.max_failures}"
+        if self.live is None and last is not None and last.end is not None and not self._may_try_again(last.end):
+            return Reason.JOB_FAILED, failure_of(last.end.reason).sentence
         if self.live is None and self.manifest is not None and self.manifest.shortage:
-            return Reason.BUDGET, self.manifest.shortage
+            return self.manifest.shortage_reason, self.manifest.shortage
+        hindrance = derived.hindrance(self.job)
+        if hindrance is not None and hindrance.needs_human:
+            return hindrance.reason, hindrance.sentence
         if last is not None and last.end is not None and self._ordered_of(last, found):
             reason = _REASON_OF_END.get(last.end.reason, Reason.NONE)
             return reason, last.end.sentence

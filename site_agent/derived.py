@@ -12,7 +12,8 @@ from federation.messages import SnapshotWanted
 from federation.rounds import Federation, Round, RoundState, Run, RunState
 from site_agent import catch_up
 from site_agent.agent_state import AgentState, Allocation, EvaluationKey
-from site_agent.observations import AgentSettings, AllocationSeen, Observations
+from site_agent.launcher.slurm.waiting import Hindrance, hindrance_of
+from site_agent.observations import AgentSettings, AllocationSeen, Execution, JobPhase, Observations
 
 MAX_DUE_EVALUATIONS: Final = 8
 """Scheduled evaluations that a site catches up on; older ones are skipped after a long absence."""
@@ -177,6 +178,12 @@ def job_of(run: str, state: AgentState, seen: Observations) -> AllocationSeen | 
     """What was seen of the live allocation; what was seen of another one says nothing about it."""
     live, job = state.live_allocation(run), seen.allocations.get(run)
     return job if live is not None and job is not None and job.number == live.number else None
+
+
+def hindrance(job: AllocationSeen | None) -> Hindrance | None:
+    """Why the job that waits will not start by itself, None if it may; one that has reported since has started."""
+    waits = job is not None and job.execution is Execution.QUEUED and job.phase is JobPhase.NONE
+    return hindrance_of(job.remark) if job is not None and waits else None
 
 
 def silent(settings: AgentSettings, seen: Observations, now_us: int) -> bool:

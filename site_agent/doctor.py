@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks at everything that a site needs, and says of each thing what was found and what to do. Changes nothing.
+"""Looks at everything that a site needs, and says of each thing what was found and what to do. Submits nothing.
 
 Every check is a function from a `Case` to a `Finding`; none raises. A check that needs something that is missing, and
-that another check complains about, says so and counts as skipped.
+that another check complains about, says so and counts as skipped. `doctor_ways` has those of what leads out and of the
+file system, `doctor_slurm` those of the batch system; `doctor_job` asks a compute node.
 """
 
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +18,9 @@ from federation.errors import DeadlineExceededError, FederationError
 from federation.rpc import credentials
 from federation.rpc.credentials import RENEW_DAYS, Certificates
 from federation.rpc.status import Greeting
+from site_agent import doctor_slurm, doctor_ways
 from site_agent.courier.choice import CourierKind, read_choice
+from site_agent.doctor_case import Answer, Case, Check, Finding, Verdict, finding
 from site_agent.identity import Listing, listing, load_identity
 from site_agent.policy import load_policy
 from site_agent.site_config import SiteConfig, load_site_config
@@ -34,49 +34,6 @@ NUMERICS_SECONDS: Final = 300.0
 """The first process on a machine compiles, which takes half a minute of a processor."""
 
 
-class Verdict(StrEnum):
-    """How a check ended."""
-
-    OK = "ok"
-    SKIPPED = "skipped"
-    WARNING = "warning"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One line: what was found, and what to do about it, "" if nothing."""
-
-    check: str
-    verdict: Verdict
-    found: str
-    advice: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """What is looked at.
-
-    Attributes:
-        now: this machine's clock, seconds since 1970.
-        probed: what the coordinator answered over gRPC, or why it did not; None if this site does not dial out.
-    """
-
-    directory: Path
-    fs: RealFileSystem
-    config: SiteConfig | None
-    now: float
-    probed: Greeting | FederationError | None
-
-    @property
-    def uses_grpc(self) -> bool:
-        """Whether the site dials out."""
-        return read_choice(self.fs) is CourierKind.GRPC
-
-
-Answer = tuple[Verdict, str, str]
-
-
 def examine(directory: Path) -> list[Finding]:
     """All checks, in the order in which one makes sense of the next."""
     fs = RealFileSystem(directory)
@@ -85,8 +42,10 @@ def examine(directory: Path) -> list[Finding]:
     except FederationError as error:
         config, trouble = None, error
     case = Case(directory=directory, fs=fs, config=config, now=time.time(), probed=_probe(fs, config))
-    first = _finding("configuration", lambda _: _configured(case, trouble), case)
-    return [first, *(_finding(name, check, case) for name, check in _CHECKS.items())]
+    first = finding("configuration", lambda _: _configured(case, trouble), case)
+    checks = {**_CHECKS, **doctor_ways.CHECKS, **_NUMERICS}
+    found = [finding(name, check, case) for name, check in checks.items()]
+    return [first, *found, *doctor_slurm.examine_slurm(case)]
 
 
 def _probe(fs: RealFileSystem, config: SiteConfig | None) -> Greeting | FederationError | None:
@@ -98,16 +57,6 @@ def _probe(fs: RealFileSystem, config: SiteConfig | None) -> Greeting | Federati
         return grpc.probe(fs, config)
     except FederationError as error:
         return error
-
-
-def _finding(name: str, check: Callable[[Case], Answer], case: Case) -> Finding:
-    try:
-        verdict, found, advice = check(case)
-    except FederationError as error:
-        verdict, found, advice = Verdict.FAILED, str(error), error.advice
-    except OSError as error:
-        verdict, found, advice = Verdict.FAILED, f"{error.filename}: {error.strerror}", ""
-    return Finding(check=name, verdict=verdict, found=found, advice=advice)
 
 
 def _configured(case: Case, trouble: FederationError | None) -> Answer:
@@ -222,12 +171,15 @@ def _answered(case: Case) -> Greeting:
     raise case.probed or FederationError("expected an answer of the coordinator, found none")
 
 
-_CHECKS: Final[dict[str, Callable[[Case], Answer]]] = {
+_CHECKS: Final[dict[str, Check]] = {
     "roster": _roster,
     "certificate": _certificate,
     "courier": _courier,
     "clock": _clock,
     "disk": _disk,
+}
+
+_NUMERICS: Final[dict[str, Check]] = {
     "compiler": _compiler,
     "golden vectors": _vectors,
 }

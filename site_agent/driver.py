@@ -7,7 +7,7 @@ is simply constructed again.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,7 @@ from federation.roster import TrustedRosters
 from federation.rounds import Federation
 from site_agent import derived, layout
 from site_agent.agent_state import AgentState
+from site_agent.courier.round_trip import RoundTripMeter
 from site_agent.decider import decide
 from site_agent.entries import Entry, EpochBegan
 from site_agent.entry_text import sentence
@@ -61,6 +62,7 @@ class Agent:
         new_epoch: bool = False,
         max_blob_wait_seconds: int = MAX_BLOB_WAIT_SECONDS,
         software: str = "",
+        new_judge: Callable[[], ManifestJudge | None] = lambda: None,
     ) -> None:
         """Puts the agent together and reads everything back.
 
@@ -76,6 +78,7 @@ class Agent:
             new_epoch: the process before this one did not end cleanly and might still sign.
             max_blob_wait_seconds: how long a message may wait for its blobs.
             software: what status reports call this release.
+            new_judge: asked in each pass; the judge of a policy that has changed since, None if it has not.
 
         Raises:
             RosterError: no coordinator in the roster.
@@ -100,6 +103,7 @@ class Agent:
             max_blob_wait_seconds=max_blob_wait_seconds,
         )
         self.inbox = Inbox(fs, self.mailbox, self.copy, rosters)
+        self._new_judge = new_judge
         self.observer = Observer(fs, self.blobs, self.copy, judge, launchers)
         self.executor = Executor(
             fs=fs,
@@ -118,6 +122,7 @@ class Agent:
             software=software,
         )
         self.telemetry = TelemetrySender(fs, self.mailbox)
+        self.round_trips = RoundTripMeter(fs, self.mailbox.last_sequence)
         self.view = ViewFile(fs)
         self.last_status: SiteStatus | None = None
 
@@ -139,6 +144,8 @@ class Agent:
     def tick(self, now: float) -> bool:
         """One pass at `now` (unix seconds). Returns whether anything happened: if so, another one is due at once."""
         now_us = int(now * 1_000_000)
+        if (judge := self._new_judge()) is not None:
+            self.observer.adopt(judge)
         busy = self.inbox.receive(now_us)
         self.inbox.check_cosigned(self.state)
         seen, decided = self._decide(now_us)
@@ -148,6 +155,7 @@ class Agent:
         self.view.show(view_of(self.settings, self.state, self.federation, seen, now_us))
         self.telemetry.send(self.state, now_us)
         self._tell()
+        self.round_trips.note(self.mailbox.last_sequence, self.mailbox.peer_received_through, now)
         return busy
 
     def awaited(self) -> tuple[str, ...]:
@@ -169,7 +177,12 @@ class Agent:
     def observe(self, now_us: int) -> Observations:
         """What the agent sees now."""
         return self.observer.observe(
-            self.state, self.federation, heard_at_us=self.inbox.heard_at_us, fault=self.inbox.fault, now_us=now_us
+            self.state,
+            self.federation,
+            heard_at_us=self.inbox.heard_at_us,
+            fault=self.inbox.fault,
+            now_us=now_us,
+            suggested=self.inbox.suggested,
         )
 
     def _decide(self, now_us: int) -> tuple[Observations, bool]:

@@ -29,13 +29,20 @@ class ManifestAnswered:
 
 @dataclass(frozen=True, kw_only=True)
 class AllocationIntended:
-    """Allocation `number` of a run will be submitted. `evaluate_only`: no training is left, a model is to be scored."""
+    """Allocation `number` of a run will be submitted. `evaluate_only`: no training is left, a model is to be scored.
+
+    `num_gpus`, `seconds_limit`: what it may use, for the budget; -1 where an older release did not say.
+    `begin_after_seconds`: from `at_us`, before which its job need not begin.
+    """
 
     run: str
     number: int
     fencing: int
     at_us: int
     evaluate_only: bool = False
+    num_gpus: int = -1
+    seconds_limit: int = -1
+    begin_after_seconds: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +74,20 @@ class AllocationEnded:
     failed: bool
     reason: str
     sentence: str
+    at_us: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllocationAccounted:
+    """What the batch system's accounting says an allocation used, over all its executions that have ended.
+
+    A later entry replaces an earlier one. Of a live allocation it tells what executions before the present one used.
+    """
+
+    run: str
+    number: int
+    elapsed_seconds: float
+    num_gpus: int
     at_us: int
 
 
@@ -135,6 +156,7 @@ Entry: TypeAlias = (
     | AllocationSubmitted
     | AllocationStopped
     | AllocationEnded
+    | AllocationAccounted
     | RoundIssued
     | UpdateSigned
     | RoundRefused

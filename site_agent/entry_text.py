@@ -3,6 +3,7 @@
 
 from functools import singledispatch
 
+from federation.durations import count, in_words
 from federation.ids import short
 from site_agent import entries as je
 
@@ -28,7 +29,8 @@ def _(entry: je.ManifestAnswered) -> str:
 @sentence.register
 def _(entry: je.AllocationIntended) -> str:
     purpose = "to evaluate" if entry.evaluate_only else "to train"
-    return f"run {entry.run}: job a{entry.number} is to be started {purpose}"
+    later = f", not before {in_words(entry.begin_after_seconds)} are over" if entry.begin_after_seconds else ""
+    return f"run {entry.run}: job a{entry.number} is to be started {purpose}{later}"
 
 
 @sentence.register
@@ -45,6 +47,12 @@ def _(entry: je.AllocationStopped) -> str:
 def _(entry: je.AllocationEnded) -> str:
     word = "FAILED" if entry.failed else "ended"
     return f"run {entry.run}: job a{entry.number} {word}: {': '.join(filter(None, (entry.reason, entry.sentence)))}"
+
+
+@sentence.register
+def _(entry: je.AllocationAccounted) -> str:
+    used = f"{entry.elapsed_seconds:.0f} seconds on {count(entry.num_gpus, 'GPU')}"
+    return f"run {entry.run}: job a{entry.number} used {used}, by the batch system's accounts"
 
 
 @sentence.register

@@ -10,6 +10,8 @@ from federation import dsse, notes, wire
 from federation.blobs.store import BlobStore
 from federation.durable import failpoint
 from federation.durable.api import FileSystem
+from federation.egress import check_outgoing
+from federation.egress_words import outgoing_sentence
 from federation.errors import FederationError, LaunchFailedError, ObjectNotFoundError, PeerUnavailableError
 from federation.ledger.copy import LedgerCopy
 from federation.log import in_one_line
@@ -27,7 +29,7 @@ from federation.trace import mark
 from site_agent import instructions as do
 from site_agent import job_files, layout, status
 from site_agent.entries import AllocationEnded, AllocationSubmitted, Entry, PayloadDropped, Posted
-from site_agent.identity import SiteIdentity
+from site_agent.identity import SiteIdentity, job_tag
 from site_agent.journal import Journal
 from site_agent.launcher.api import Launcher
 from site_agent.observations import AgentSettings
@@ -48,6 +50,7 @@ class Executor:
         roster_version: of the newest roster that this site trusts.
         software: what a status report calls this release.
         on_posted: called when a message lies in out/: the courier need not wait for the end of the pass.
+        guard: called before each instruction; raises if another process has taken this one's place since.
     """
 
     fs: FileSystem
@@ -65,6 +68,7 @@ class Executor:
     roster_version: Callable[[], int]
     software: str
     on_posted: Callable[[], None] = lambda: None
+    guard: Callable[[], None] = lambda: None
     _last_status: SiteStatus | None = None
     _last_status_us: int = 0
     _complained: set[str] = field(default_factory=set)
@@ -73,6 +77,7 @@ class Executor:
         """Carries out all of them, in order; returns whether anything was done. One that fails is given again later."""
         busy = False
         for instruction in instructions:
+            self.guard()
             try:
                 busy = self._carry_out(instruction, now_us) or busy
             except FederationError as error:
@@ -108,7 +113,7 @@ class Executor:
         """Invariant I5: what an earlier attempt may have started is looked for before anything is started."""
         launcher = self._launcher(instruction.run)
         directory = self.orders.allocation_path(instruction.run, instruction.number)
-        name = f"{self.settings.site}-{instruction.run}-a{instruction.number}"
+        name = job_name(self.identity, instruction.run, instruction.number)
         if self.fs.exists(layout.allocation_paths(instruction.run, instruction.number).order):
             entry = self._earlier_attempt(instruction, launcher.find(directory, name), now_us)
             if entry is not None:
@@ -120,15 +125,23 @@ class Executor:
             self._journal(self._ended(instruction, False, "stopped", "was never started", now_us))
             return True
         failpoint("agent.after-intent")
-        self.orders.work(instruction)
+        self._close_earlier(instruction)
+        self.orders.work(instruction, self.trainer_of(instruction.run))
         try:
-            handle = launcher.submit(directory, name, instruction.fencing)
+            handle = launcher.submit(directory, name, instruction.fencing, instruction.begin_after_seconds)
         except LaunchFailedError as error:
-            self._journal(self._ended(instruction, True, "launch-failed", str(error), now_us))
+            LOG.warning("allocation %s/a%d: %s", instruction.run, instruction.number, in_one_line(error))
+            self._journal(self._ended(instruction, True, error.code, str(error), now_us))
             return True
         failpoint("agent.after-submit")
         self._journal(self._submitted(instruction, handle, now_us))
         return True
+
+    def _close_earlier(self, instruction: do.SubmitAllocation) -> None:
+        """Before a successor is submitted, its predecessor can never start again, whatever became of it."""
+        number = instruction.number - 1
+        if number > 0 and not self.orders.is_closed(instruction.run, number):
+            self.orders.close(instruction.run, number)
 
     def _earlier_attempt(self, instruction: do.SubmitAllocation, handle: str | None, now_us: int) -> Entry | None:
         """What came of an attempt that was not journaled: its job runs, ran, or (None) was never seen."""
@@ -231,6 +244,8 @@ class Executor:
         return news
 
     def _send(self, body: MessageBody, blobs: tuple[str, ...] = ()) -> None:
+        """Everything that this site says passes here, or `TelemetrySender`; what may not leave it does not."""
+        check_outgoing(body)
         checkpoint = (self.copy.size, self.copy.root()) if self.copy.size else (0, "")
         self.mailbox.post(body, blobs=blobs, roster_version=self.roster_version(), checkpoint=checkpoint)
         self.on_posted()
@@ -247,6 +262,11 @@ class Executor:
             LOG.warning("%s", sentence)
 
 
+def job_name(identity: SiteIdentity, run: str, number: int) -> str:
+    """What the batch system calls the job of an allocation: unique to this site's keys, run and number, for ever."""
+    return f"federation-{run}-a{number}-{job_tag(identity)}"
+
+
 def _answer(instruction: do.PostAnswer) -> ManifestAnswer:
     answer = instruction.answer
     return ManifestAnswer(
@@ -254,11 +274,11 @@ def _answer(instruction: do.PostAnswer) -> ManifestAnswer:
         manifest_digest=answer.manifest_digest,
         accepted=answer.accepted,
         reason=answer.reason,
-        sentence=wire.clip_sentence(answer.sentence),
+        sentence=outgoing_sentence(answer.reason, answer.sentence),
     )
 
 
 def _declined(instruction: do.PostDecline) -> RoundDeclined:
     refusal = instruction.refusal
-    sentence = wire.clip_sentence(refusal.sentence)
+    sentence = outgoing_sentence(refusal.reason, refusal.sentence)
     return RoundDeclined(run=refusal.run, round=refusal.round, reason=refusal.reason, sentence=sentence)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who this site is: its id and its private keys. They stay in the agent; no job ever sees one."""
 
+import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -23,6 +24,12 @@ class SiteIdentity:
     site: str
     update: Ed25519PrivateKey
     witness: Ed25519PrivateKey
+
+
+def job_tag(identity: SiteIdentity) -> str:
+    """What tells this site's jobs from those of other directories of the same user: its id and a part of its key."""
+    digest = hashlib.sha256(signing.public_bytes(identity.update)).hexdigest()
+    return f"{identity.site}-{digest[:8]}"
 
 
 class Listing(StrEnum):

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
+from federation import messages
 from federation.durable.api import FileSystem
 from federation.errors import (
     FederationError,
@@ -20,6 +21,7 @@ from federation.errors import (
     StorageError,
     UnknownLeafError,
 )
+from federation.ids import is_slug
 from federation.leaves import Leaf
 from federation.ledger.copy import LedgerCopy
 from federation.log import SECURITY_LOGGER, in_one_line
@@ -29,6 +31,8 @@ from federation.roster import TrustedRosters
 from federation.rounds import Federation, apply
 from site_agent import layout, snapshots
 from site_agent.agent_state import AgentState
+from site_agent.json_records import read_record, write_record
+from site_agent.start_delay import MAX_SUGGESTION_SECONDS, SuggestedStart, SuggestedStarts
 
 LOG: Final = logging.getLogger("site_agent")
 SECURITY: Final = logging.getLogger(SECURITY_LOGGER)
@@ -42,6 +46,7 @@ class Inbox:
         federation: everything that the ledger says, folded, up to the first leaf that does not fit.
         fault: why the ledger cannot be followed any further, "" if it can.
         heard_at_us: when the coordinator was last heard.
+        suggested: per run what it said last about the start of new jobs; advice that this site may follow.
     """
 
     def __init__(self, fs: FileSystem, mailbox: Mailbox, copy: LedgerCopy, rosters: TrustedRosters) -> None:
@@ -49,6 +54,7 @@ class Inbox:
         self.federation = Federation()
         self.fault = ""
         self.heard_at_us = self._recorded_us = _read_heard(fs)
+        self.suggested = _read_suggested(fs)
         self._last_heard = (mailbox.received_through, mailbox.peer_received_through)
         self._taken: set[int] = set()
         self._stuck = False
@@ -112,6 +118,7 @@ class Inbox:
         self._fold(leaves)
         for snapshot in tail.snapshots:
             snapshots.note(self._fs, self.federation, snapshot)
+        self._note_suggested(tail.suggested_starts, now_us)
 
     def _install(self, document: bytes, now_us: int) -> None:
         before = self._rosters.current.version
@@ -140,12 +147,29 @@ class Inbox:
             LOG.error("ledger: %s. Nothing new is started.", sentence)
         self.fault = self.fault or sentence
 
+    def _note_suggested(self, suggested: Sequence[messages.SuggestedStart], now_us: int) -> None:
+        """Kept across restarts, since an agent may be started anew for each pass."""
+        for word in suggested:
+            if word.run in self.federation.runs and is_slug(word.run):
+                seconds = min(word.seconds, MAX_SUGGESTION_SECONDS)
+                self.suggested[word.run] = SuggestedStart(seconds=seconds, received_at_us=now_us)
+        if suggested:
+            write_record(self._fs, layout.SUGGESTED, SuggestedStarts(runs=self.suggested))
+
     def _note_heard(self, now_us: int) -> None:
         """Survives restarts, at most once a minute: silence is counted from there."""
         self.heard_at_us = now_us
         if now_us - self._recorded_us >= _HEARD_EVERY_US:
             self._fs.write(layout.HEARD, json.dumps({"at_us": now_us}).encode())
             self._recorded_us = now_us
+
+
+def _read_suggested(fs: FileSystem) -> dict[str, SuggestedStart]:
+    try:
+        found = read_record(fs, layout.SUGGESTED, SuggestedStarts)
+    except FederationError:
+        return {}  # damaged: advice that is lost
+    return found.runs if found is not None else {}
 
 
 def _read_heard(fs: FileSystem) -> int:

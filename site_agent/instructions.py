@@ -28,7 +28,11 @@ class Submission(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class SubmitAllocation:
-    """Look for an earlier attempt; if there certainly is none: write the work order and start the job, or don't."""
+    """Look for an earlier attempt; if there certainly is none: write the work order and start the job, or don't.
+
+    `data_sets`: names of those of the site that the job is given, () where the site names none.
+    `begin_after_seconds`: from now, before which the job need not begin.
+    """
 
     run: str
     number: int
@@ -36,6 +40,8 @@ class SubmitAllocation:
     theta_blob: str
     manifest_digest: str
     otherwise: Submission
+    data_sets: tuple[str, ...] = ()
+    begin_after_seconds: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

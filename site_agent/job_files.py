@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the files that jobs leave into what the decider sees. Every number in them is checked before it is believed."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Final, TypeAlias
 
@@ -11,14 +11,23 @@ from federation.ids import is_digest
 from federation.leaves import LanguageScore
 from site_agent import jobs, layout
 from site_agent.agent_state import Allocation
-from site_agent.jobs import EvaluationFile, EvaluationOrder, JobEnded, JobReport, OutcomeFile, OutcomeKind, UpdateFile
+from site_agent.failures import code_of_error
+from site_agent.jobs import (
+    Claim,
+    EvaluationFile,
+    EvaluationOrder,
+    JobEnded,
+    JobReport,
+    OutcomeFile,
+    OutcomeKind,
+    UpdateFile,
+)
 from site_agent.observations import (
     AllocationSeen,
     EvaluationSeen,
     Execution,
     JobEndSeen,
     JobPhase,
-    ManifestSeen,
     OutcomeSeen,
     UpdateSeen,
 )
@@ -33,24 +42,50 @@ Orders: TypeAlias = dict[str, EvaluationOrder]
 """Orders of evaluations by the paths of their files, which are written once."""
 
 
-def allocation_seen(fs: FileSystem, live: Allocation, execution: Execution, known: Orders) -> AllocationSeen:
-    """A live allocation as its files show it. A report of an execution with a lower fencing number is none.
+@dataclass(frozen=True, kw_only=True)
+class BatchSeen:
+    """What the launcher says of a job; `restarts` counts requeues, each of which adds one to the fencing number."""
+
+    execution: Execution = Execution.UNKNOWN
+    restarts: int = 0
+    fate: str = ""
+    remark: str = ""
+    start_in_seconds: int = 0
+
+
+def allocation_seen(fs: FileSystem, live: Allocation, batch: BatchSeen, known: Orders) -> AllocationSeen:
+    """A live allocation as its files show it. What an execution with a lower fencing number left in them is past.
+
+    The files are younger than the launcher's last look: a job that it saw waiting may be at work by now. A requeue
+    counts from the moment at which the job waits again.
 
     What is read of orders is added to `known`, and not read again.
     """
+    fencing = live.fencing + batch.restarts
     paths = layout.allocation_paths(live.run, live.number)
     seen = AllocationSeen(
         run=live.run,
         number=live.number,
-        execution=execution,
-        end=end_seen(fs, live),
+        execution=batch.execution,
+        end=_end_now(fs, live, batch, fencing),
         orders=frozenset(jobs.numbered(fs, paths.rounds)),
         evaluations=_evaluation_orders(fs, paths, known),
         attempted=fs.exists(paths.order),
         stopping=fs.exists(paths.stop),
+        fate=batch.fate,
+        remark=_printable(batch.remark),
+        start_in_seconds=batch.start_in_seconds,
     )
     report = jobs.read_record(fs, paths.report, JobReport)
-    return seen if report is None or report.fencing < live.fencing else _reported(seen, report)
+    return seen if report is None or report.fencing < fencing else _reported(seen, report)
+
+
+def _end_now(fs: FileSystem, live: Allocation, batch: BatchSeen, fencing: int) -> JobEndSeen | None:
+    """The last word, if no later start of the job made it one of its past."""
+    if batch.execution is Execution.ENDED:  # the batch system may have forgotten how often it started the job
+        owner = jobs.read_record(fs, layout.allocation_paths(live.run, live.number).owner, Claim)
+        fencing = max(fencing, owner.fencing if owner else 0)
+    return end_seen(fs, live, fencing)
 
 
 def _reported(seen: AllocationSeen, report: JobReport) -> AllocationSeen:
@@ -70,13 +105,14 @@ def _reported(seen: AllocationSeen, report: JobReport) -> AllocationSeen:
     )
 
 
-def end_seen(fs: FileSystem, allocation: Allocation) -> JobEndSeen | None:
-    """The job's last word, None if it has not said it."""
+def end_seen(fs: FileSystem, allocation: Allocation, fencing: int = 0) -> JobEndSeen | None:
+    """The job's last word, None if it has not said it, or went on after it with a higher fencing number."""
     ended = jobs.read_record(fs, layout.allocation_paths(allocation.run, allocation.number).ended, JobEnded)
-    if ended is None:
+    if ended is None or ended.fencing < fencing:
         return None
     sentence = _printable(ended.sentence)
-    return JobEndSeen(code=ended.code.value, sentence=sentence, failed=not ended.code.resumable)
+    code = code_of_error(ended.code.value, ended.reason, ended.sentence)
+    return JobEndSeen(code=code, sentence=sentence, failed=not ended.code.resumable)
 
 
 def _evaluation_orders(
@@ -163,11 +199,6 @@ def outcome_seen(outcome: OutcomeFile) -> OutcomeSeen:
 def with_problem(update: UpdateSeen, problem: str) -> UpdateSeen:
     """The same update, which cannot be signed."""
     return replace(update, problem=_printable(problem))
-
-
-def with_shortage(manifest: ManifestSeen, shortage: str) -> ManifestSeen:
-    """The same manifest, with what the day's budget says now."""
-    return replace(manifest, shortage=shortage) if shortage else manifest
 
 
 def _printable(text: str) -> str:

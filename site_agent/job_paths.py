@@ -92,6 +92,11 @@ class AllocationPaths:
         return f"{self.claim}/owner.json"
 
     @property
+    def closed(self) -> str:
+        """Marker of the agent: nothing may start or go on under this allocation any more."""
+        return f"{self.claim}/closed"
+
+    @property
     def report(self) -> str:
         """`JobReport`, overwritten."""
         return _below(self.base, "report.json")

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from federation.leaves import LanguageScore
+from site_agent.data_sets import DataSet
 from site_agent.job_paths import AllocationPaths, RunPaths, numbered
 from site_agent.json_records import read_record, write_record
 
@@ -57,6 +58,7 @@ class WorkOrder:
         run_dir: absolute path of the run's directory (`RunPaths`).
         data_dir: absolute path of the site's text files.
         languages: ISO codes of the files to train and to evaluate on.
+        data_sets: in place of `data_dir` and `languages`, where there are any.
         seed: of this site's data order.
         num_threads: of torch; bit-exact resumption is promised for 1.
         num_codec_threads: that encode updates and apply commits, the same bits for any number; 0: every processor that
@@ -67,6 +69,9 @@ class WorkOrder:
         seconds_limit: wall time of the allocation, 0 for none.
         checkpoint_every_seconds: inside a window; one is written at each boundary anyway.
         first_poll_seconds, poll_seconds: between two looks into the spool while waiting: at first, and at most.
+        command: executable and arguments that site.toml gives the command trainer; empty for any other.
+        drain_seconds: before the end of the wall time, in which nothing new is begun; 0 takes what a checkpoint needs.
+        parallelism: of a trainer of several ranks: "ddp" (each holds the model) or "fsdp" (it is spread over them).
     """
 
     run: str
@@ -88,6 +93,10 @@ class WorkOrder:
     checkpoint_every_seconds: float = 900.0
     first_poll_seconds: float = 0.005
     poll_seconds: float = 0.1
+    command: tuple[str, ...] = ()
+    drain_seconds: int = 0
+    parallelism: str = "ddp"
+    data_sets: tuple[DataSet, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

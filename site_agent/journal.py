@@ -51,6 +51,15 @@ class Journal:
         self._file.close()
 
 
+def read_state(fs: FileSystem, path: str) -> AgentState:
+    """The state that the journal folds to, for commands beside a running agent; changes nothing on disk.
+
+    Raises:
+        CorruptObjectError: as for `Journal`.
+    """
+    return fold(_decode(record, path) for record in FramedFile(fs, path, writable=False).records)
+
+
 def _encode(entry: Entry) -> bytes:
     return type(entry).__name__.encode() + b"\n" + json_records.encode(entry)
 

@@ -76,13 +76,16 @@ def _plain(value: object) -> object:
 
 @cache
 def _reader(kind: Any) -> Reader:
-    """What makes a `kind` of JSON: dataclass, tuple[X, ...], dict[str, X], X | None, StrEnum, str, int, float, bool.
+    """What makes a `kind` of JSON: dataclass, tuple[X, ...], tuple[X, Y], dict[str, X], X | None, StrEnum, str, int,
+    float, bool.
 
     Types are looked into once: an agent reads a few such files in every pass.
     """
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return _optional(_reader(next(argument for argument in arguments if argument is not type(None))))
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        return _fixed_tuple([_reader(argument) for argument in arguments])
     if origin is tuple:
         return _tuple(_reader(arguments[0]))
     if origin is dict:
@@ -102,6 +105,14 @@ def _tuple(item: Reader) -> Reader:
     def read(raw: Any, where: str) -> Any:
         _expect(isinstance(raw, list), "a list", raw, where)
         return tuple(item(found, f"{where}[{index}]") for index, found in enumerate(raw))
+
+    return read
+
+
+def _fixed_tuple(items: list[Reader]) -> Reader:
+    def read(raw: Any, where: str) -> Any:
+        _expect(isinstance(raw, list) and len(raw) == len(items), f"a list of {len(items)}", raw, where)
+        return tuple(item(found, f"{where}[{n}]") for n, (item, found) in enumerate(zip(items, raw, strict=True)))
 
     return read
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from federation.leaves import LanguageScore, Reason
+from site_agent.start_delay import SuggestionSeen
 
 
 class Answer(StrEnum):
@@ -19,6 +20,7 @@ class Answer(StrEnum):
 class Execution(StrEnum):
     """What the launcher says about a handle. UNKNOWN never counts as ended."""
 
+    QUEUED = "queued"
     RUNNING = "running"
     ENDED = "ended"
     UNKNOWN = "unknown"
@@ -45,7 +47,12 @@ class ManifestSeen:
         trainer: name of the trainer, as site.toml resolves it.
         consortium: that the manifest belongs to.
         num_elements: of each fragment.
-        shortage: why the policy's budget lets no job start now, "" if it does.
+        data_sets: names of the site's data sets that jobs train on, () where the site names none.
+        bytes_in_flight: of the updates that a job of it may have on their way at once.
+        shortage: why the policy lets no job start now, "" if it does; `shortage_reason` in one code.
+        stop: word for the order to end that the policy gives a running job, "" if it may go on; `stop_sentence` says
+            why.
+        num_gpus, seconds_limit: what one job may use, for the budget.
     """
 
     run: str
@@ -58,7 +65,14 @@ class ManifestSeen:
     trainer: str = ""
     consortium: str = ""
     num_elements: tuple[int, ...] = ()
+    data_sets: tuple[str, ...] = ()
+    bytes_in_flight: int = 0
     shortage: str = ""
+    shortage_reason: Reason = Reason.BUDGET
+    stop: str = ""
+    stop_sentence: str = ""
+    num_gpus: int = -1
+    seconds_limit: int = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +83,7 @@ class HumanAnswer:
         manifest_digest: the manifest that was looked at; an acceptance holds for this one only.
         retry_at_us: when the operator last asked to try failed jobs again, 0 for never.
         ended: numbers of allocations that the operator found to have ended.
+        handles: per number of an allocation of unknown fate the handle of its job that the operator found.
     """
 
     run: str
@@ -76,6 +91,7 @@ class HumanAnswer:
     manifest_digest: str = ""
     retry_at_us: int = 0
     ended: tuple[int, ...] = ()
+    handles: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +116,9 @@ class AllocationSeen:
         evaluations: (request, commits, versions) of the evaluation orders that lie there, in the order of their ids.
         attempted: whether its work order lies there: an attempt to submit it has begun.
         stopping: whether the order to end lies there.
+        fate: of a job that has ended, the batch system's reason as a code of `failures`; "" if it gives none.
+        remark: what the batch system says about a job that waits, for people; "" if nothing.
+        start_in_seconds: of a job that waits, until its start as far as that can be told; 0 if it cannot.
     """
 
     run: str
@@ -118,6 +137,9 @@ class AllocationSeen:
     evaluations: tuple[tuple[int, int, tuple[int, ...]], ...] = ()
     attempted: bool = False
     stopping: bool = False
+    fate: str = ""
+    remark: str = ""
+    start_in_seconds: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +208,8 @@ class Observations:
         blobs: digests, among those that the site needs, that are durable here.
         witnessed: per site the largest ledger size it cosigned, verified against this site's copy of the tree.
         checkpoint_size, checkpoint_root: newest checkpoint that covers the copy, 0 and "" if none.
+        accounts: per (run, number) of an allocation whose accounts are open: seconds and GPUs that it used.
+        suggestions: per run what the coordinator suggests about the start of new jobs, where it counts.
         heard_at_us: when the coordinator was last heard.
         fault: why the ledger cannot be followed any further, "" if it can: nothing new starts, nothing is cosigned.
     """
@@ -201,6 +225,8 @@ class Observations:
     witnessed: Mapping[str, int] = field(default_factory=dict)
     checkpoint_size: int = 0
     checkpoint_root: str = ""
+    accounts: Mapping[tuple[str, int], tuple[float, int]] = field(default_factory=dict)
+    suggestions: Mapping[str, SuggestionSeen] = field(default_factory=dict)
     heard_at_us: int = 0
     fault: str = ""
 
@@ -215,6 +241,7 @@ class AgentSettings:
         backoff_seconds: wait after the first failed job; doubles with each further one, at most an hour.
         max_failures: failed jobs in a row after which rounds are declined until the operator says `run retry`.
         stop_grace_seconds: between asking a job to end and cancelling it.
+        max_start_delay_seconds: that a new job waits at most for other sites' jobs; 0.0 where jobs begin at once.
         adopt_grace_seconds: after a crash between intent and submission, how long an attempt may still come through
             before the job is submitted again.
     """
@@ -226,3 +253,4 @@ class AgentSettings:
     max_failures: int = 5
     stop_grace_seconds: float = 120.0
     adopt_grace_seconds: float = 60.0
+    max_start_delay_seconds: float = 0.0

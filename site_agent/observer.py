@@ -8,6 +8,7 @@ whatever is signed afterwards is durable.
 
 import logging
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 from federation.blobs.store import BlobStore
@@ -20,9 +21,13 @@ from federation.limits import DEFAULT_LIMITS
 from federation.rounds import Federation, Run
 from site_agent import derived, job_files, layout, snapshots
 from site_agent.agent_state import AgentState, Allocation
+from site_agent.budget import to_account
+from site_agent.failures import code_of_state
+from site_agent.job_files import BatchSeen
 from site_agent.jobs import OutcomeFile, numbered, read_record
 from site_agent.launcher.api import Launcher
-from site_agent.manifests import ManifestJudge
+from site_agent.launcher.slurm.waiting import hindrance_of
+from site_agent.manifests import ManifestJudge, origin_of
 from site_agent.observations import (
     AllocationSeen,
     EvaluationSeen,
@@ -34,6 +39,8 @@ from site_agent.observations import (
     SnapshotSeen,
     UpdateSeen,
 )
+from site_agent.policy import Origin
+from site_agent.start_delay import SuggestedStart, SuggestionSeen, begin_after_seconds
 
 LOG: Final = logging.getLogger("site_agent")
 FP32_BYTES: Final = 4
@@ -54,7 +61,7 @@ class Observer:
         self._fs, self._blobs, self._copy = fs, blobs, copy
         self._judge, self._launchers = judge, launchers
         self._site = judge.site
-        self._manifests: dict[tuple[str, str], ManifestSeen] = {}
+        self._manifests: dict[tuple[str, str, Origin], ManifestSeen] = {}
         self._outcomes: dict[str, dict[int, OutcomeSeen]] = {}
         self._updates: dict[tuple[str, int, int], UpdateSeen] = {}
         self._evaluations: dict[str, EvaluationSeen] = {}
@@ -62,11 +69,18 @@ class Observer:
         self._complained: set[str] = set()
 
     def observe(
-        self, state: AgentState, federation: Federation, *, heard_at_us: int, fault: str, now_us: int
+        self,
+        state: AgentState,
+        federation: Federation,
+        *,
+        heard_at_us: int,
+        fault: str,
+        now_us: int,
+        suggested: Mapping[str, SuggestedStart] = MappingProxyType({}),
     ) -> Observations:
-        """One look at everything."""
+        """One look at everything; `suggested`: what the coordinator said about the start of new jobs."""
         runs = [run for run in derived.runs_of(federation, self._site) if is_slug(run.id)]
-        manifests = self._see_manifests(runs, state, now_us)
+        manifests = self._see_manifests(runs, state, federation, now_us)
         thetas = {run: manifest.theta_blob for run, manifest in manifests.items()}
         needed = derived.needed_blobs(federation, state, self._site, thetas)
         live = [(run, allocation) for run in runs if (allocation := state.live_allocation(run.id)) is not None]
@@ -74,7 +88,7 @@ class Observer:
         return Observations(
             manifests=manifests,
             humans=self._see_humans(),
-            allocations={run.id: self._see_allocation(allocation, manifests) for run, allocation in live},
+            allocations={run.id: self._see_allocation(allocation, manifests, now_us) for run, allocation in live},
             updates=tuple(u for run in runs for u in self._see_updates(run, state)),
             evaluations=tuple(e for run in runs for e in self._see_evaluations(run.id, state)),
             outcomes=self._see_outcomes(runs),
@@ -83,13 +97,20 @@ class Observer:
             witnessed=by_site(self._judge.consortium, self._copy.witnessed),
             checkpoint_size=size,
             checkpoint_root=self._copy.root() if size else "",
+            accounts=self._see_accounts(state, manifests, now_us),
+            suggestions=dict(self._see_suggestions(suggested, state, manifests, now_us)),
             heard_at_us=heard_at_us,
             fault=fault,
         )
 
+    def adopt(self, judge: ManifestJudge) -> None:
+        """The site's policy has changed: every manifest is judged anew."""
+        self._judge = judge
+        self._manifests.clear()
+
     def trainer_of(self, run: str) -> str:
         """Name of the trainer that the run's manifest asks for, "" if that is not known."""
-        return next((m.trainer for (name, _), m in self._manifests.items() if name == run and m.trainer), "")
+        return next((m.trainer for (name, *_), m in self._manifests.items() if name == run and m.trainer), "")
 
     def outcome_written(self, run: str, outcome: OutcomeFile) -> None:
         """Outcomes are read from disk once per process; who writes one says so here."""
@@ -97,21 +118,22 @@ class Observer:
 
     # --- manifests and answers ----------------------------------------------------------------------------------------
 
-    def _see_manifests(self, runs: list[Run], state: AgentState, now_us: int) -> dict[str, ManifestSeen]:
-        shortage = self._judge.shortage(state, now_us)
+    def _see_manifests(
+        self, runs: list[Run], state: AgentState, federation: Federation, now_us: int
+    ) -> dict[str, ManifestSeen]:
         found: dict[str, ManifestSeen] = {}
         for run in runs:
-            manifest = self._see_manifest(run)
+            manifest = self._see_manifest(run, origin_of(federation, run))
             if manifest is not None:
-                found[run.id] = job_files.with_shortage(manifest, shortage)
+                found[run.id] = self._judge.today(manifest, state, now_us)
         return found
 
-    def _see_manifest(self, run: Run) -> ManifestSeen | None:
-        key = (run.id, run.manifest_digest)
+    def _see_manifest(self, run: Run, origin: Origin) -> ManifestSeen | None:
+        key = (run.id, run.manifest_digest, origin)
         try:
             if key not in self._manifests and self._blobs.has(run.manifest_digest):
                 data = self._blobs.read(run.manifest_digest, max_bytes=DEFAULT_LIMITS.max_manifest_bytes)
-                self._manifests[key] = self._judge.judge(run, data)
+                self._manifests[key] = self._judge.judge(run, data, origin)
         except FederationError as error:
             self._complain(f"manifest of run {run.id}: {error}")
         return self._manifests.get(key)
@@ -127,15 +149,50 @@ class Observer:
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
-    def _see_allocation(self, live: Allocation, manifests: Mapping[str, ManifestSeen]) -> AllocationSeen:
+    def _see_allocation(self, live: Allocation, manifests: Mapping[str, ManifestSeen], now_us: int) -> AllocationSeen:
         manifest = manifests.get(live.run)
         launcher = self._launchers.get(manifest.trainer) if manifest else None
-        presence = launcher.query(live.handle) if launcher is not None and live.handle else "unknown"
+        batch = _look(launcher, live, now_us) if launcher is not None and live.handle else BatchSeen()
+        hindrance = hindrance_of(batch.remark) if batch.execution is Execution.QUEUED else None
+        if hindrance is not None:
+            what = f"{hindrance.code} ({batch.remark}): {hindrance.sentence}"
+            self._complain(f"allocation {live.run}/{live.id} waits, {what}. {hindrance.advice}")
         try:
-            return job_files.allocation_seen(self._fs, live, Execution(presence), self._orders)
+            return job_files.allocation_seen(self._fs, live, batch, self._orders)
         except FederationError as error:
             self._complain(f"allocation {live.run}/{live.id}: {error}")
-            return AllocationSeen(run=live.run, number=live.number, execution=Execution(presence))
+            return AllocationSeen(run=live.run, number=live.number, execution=batch.execution)
+
+    def _see_accounts(
+        self, state: AgentState, manifests: Mapping[str, ManifestSeen], now_us: int
+    ) -> dict[tuple[str, int], tuple[float, int]]:
+        """What the batch system's accounting says of jobs that have ended; nothing where it doesn't know them yet."""
+        found = {}
+        for allocation in to_account(state, now_us):
+            manifest = manifests.get(allocation.run)
+            launcher = self._launchers.get(manifest.trainer) if manifest else None
+            usage = launcher.usage(allocation.handle) if launcher is not None else None
+            if usage is not None:
+                found[allocation.run, allocation.number] = (usage.elapsed_seconds, usage.num_gpus)
+        return found
+
+    def _see_suggestions(
+        self,
+        suggested: Mapping[str, SuggestedStart],
+        state: AgentState,
+        manifests: Mapping[str, ManifestSeen],
+        now_us: int,
+    ) -> Iterator[tuple[str, SuggestionSeen]]:
+        """Suggestions that are young enough, with what the policy says to them where a new job may be due."""
+        for run, manifest in manifests.items():
+            seconds = suggested[run].seconds_left(now_us) if run in suggested else None
+            if seconds is None:
+                continue
+            if manifest.shortage or state.live_allocation(run) is not None:
+                yield run, SuggestionSeen(seconds=seconds)
+            else:
+                latest = self._judge.latest_start_seconds(manifest, state, now_us, seconds)
+                yield run, SuggestionSeen(seconds=seconds, latest_seconds=latest)
 
     def _see_updates(self, run: Run, state: AgentState) -> list[UpdateSeen]:
         """What jobs left for open rounds that are not settled, from the allocation that each was ordered of last."""
@@ -223,3 +280,22 @@ class Observer:
         if sentence not in self._complained:
             self._complained.add(sentence)
             LOG.warning("%s", sentence)
+
+
+def _look(launcher: Launcher, live: Allocation, now_us: int) -> BatchSeen:
+    """What the launcher says of one job."""
+    handle = live.handle
+    execution = Execution(launcher.query(handle))
+    usage = launcher.usage(handle) if execution is Execution.ENDED else None
+    return BatchSeen(
+        execution=execution,
+        restarts=launcher.restarts(handle),
+        fate=code_of_state(usage.state, usage.reason) if usage else "",
+        remark=launcher.remark(handle) if execution in (Execution.QUEUED, Execution.UNKNOWN) else "",
+        start_in_seconds=_start_in_seconds(launcher, live, now_us) if execution is Execution.QUEUED else 0,
+    )
+
+
+def _start_in_seconds(launcher: Launcher, live: Allocation, now_us: int) -> int:
+    """As the batch system expects it, but not before the moment that the job was told to wait for."""
+    return max(launcher.start_in_seconds(live.handle, now_us / 1e6), begin_after_seconds(live, now_us))

@@ -1,19 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the agent's side of the files that it exchanges with jobs: orders and outcomes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from federation.blobs.store import BlobStore
 from federation.durable.api import FileSystem
 from site_agent import instructions as do
 from site_agent import jobs, layout
-from site_agent.jobs import EvaluationOrder, OutcomeFile, OutcomeKind, RoundOrder, StopOrder, WorkOrder, write_record
+from site_agent.data_sets import DataSet
+from site_agent.jobs import (
+    Claim,
+    EvaluationOrder,
+    OutcomeFile,
+    OutcomeKind,
+    RoundOrder,
+    StopOrder,
+    WorkOrder,
+    write_record,
+)
+
+CLOSED: Final = "closed"
+"""Owner of an allocation that the agent has closed; no execution has such a name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobSettings:
-    """What site.toml says about jobs; see `jobs.WorkOrder`. `data_dir` is absolute."""
+    """What site.toml says about jobs; see `jobs.WorkOrder`. `data_dir` is absolute, `commands` are per trainer."""
 
     data_dir: str
     languages: tuple[str, ...]
@@ -24,6 +39,10 @@ class JobSettings:
     device: str = "cpu"
     max_idle_seconds: float = 600.0
     seconds_limit: int = 0
+    data_sets: tuple[DataSet, ...] = ()
+    commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    parallelism: str = "ddp"
+    drain_seconds: int = 0
 
 
 class OrderDesk:
@@ -32,12 +51,13 @@ class OrderDesk:
     def __init__(self, fs: FileSystem, root: Path, blobs: BlobStore, site: str, settings: JobSettings) -> None:
         self._fs, self._root, self._blobs, self._site, self._settings = fs, root, blobs, site, settings
 
-    def work(self, instruction: do.SubmitAllocation) -> None:
-        """The manifest in the run's directory, then the allocation's work order."""
+    def work(self, instruction: do.SubmitAllocation, trainer: str) -> None:
+        """The manifest in the run's directory, then the allocation's work order for the trainer of that name."""
         run, number = instruction.run, instruction.number
         manifest = layout.run_paths(run).manifest
         self._blobs.link_to(instruction.manifest_digest, manifest)
         settings = self._settings
+        allowed = tuple(found for found in settings.data_sets if found.name in instruction.data_sets)
         order = WorkOrder(
             run=run,
             site=self._site,
@@ -47,7 +67,8 @@ class OrderDesk:
             theta0_path=self._absolute(self._blobs.path(instruction.theta_blob)),
             run_dir=self._absolute(layout.run_paths(run).base),
             data_dir=settings.data_dir,
-            languages=settings.languages,
+            languages=tuple(sorted({found.language for found in allowed})) or settings.languages,
+            data_sets=allowed,
             seed=settings.seed,
             num_threads=settings.num_threads,
             num_codec_threads=settings.num_codec_threads,
@@ -55,6 +76,9 @@ class OrderDesk:
             device=settings.device,
             max_idle_seconds=settings.max_idle_seconds,
             seconds_limit=settings.seconds_limit,
+            command=settings.commands.get(trainer, ()),
+            parallelism=settings.parallelism,
+            drain_seconds=settings.drain_seconds,
         )
         write_record(self._fs, layout.allocation_paths(run, number).order, order)
 
@@ -98,6 +122,22 @@ class OrderDesk:
         )
         paths = layout.allocation_paths(instruction.run, instruction.allocation)
         write_record(self._fs, paths.evaluation(instruction.id), order)
+
+    def close(self, run: str, number: int) -> None:
+        """Takes the claim of an allocation that has ended: whatever may still start or go on for it is fenced off.
+
+        A job that was thought lost, a submission that comes through late, a requeue by hand: each finds another owner.
+        """
+        paths = layout.allocation_paths(run, number)
+        self._fs.mkdir(paths.claim)
+        # The marker first: a job that wrote its own claim after that looks for it, one that did before loses the claim.
+        self._fs.write(paths.closed, b"")
+        write_record(self._fs, paths.owner, Claim(execution=CLOSED, fencing=0))
+
+    def is_closed(self, run: str, number: int) -> bool:
+        """Whether `close` was done."""
+        owner = jobs.read_record(self._fs, layout.allocation_paths(run, number).owner, Claim)
+        return owner is not None and owner.execution == CLOSED
 
     def stop(self, instruction: do.OrderStop) -> None:
         """The order to end; a refused run's evaluations are left, others are finished first."""

@@ -34,6 +34,7 @@ from site_agent.instructions import (
     WriteOutcome,
 )
 from site_agent.observations import AgentSettings, AllocationSeen, Execution, Observations
+from site_agent.start_delay import begin_after_seconds
 from site_agent.status import status_of
 
 _US: Final = 1_000_000
@@ -181,6 +182,8 @@ def _submission(
         theta_blob=manifest.theta_blob,
         manifest_digest=run.manifest_digest,
         otherwise=otherwise,
+        data_sets=manifest.data_sets,
+        begin_after_seconds=begin_after_seconds(live, now_us),
     )
 
 

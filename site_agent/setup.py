@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Final
 
 from federation.durable.api import FileSystem
 from federation.durable.real import RealFileSystem
@@ -11,20 +12,22 @@ from federation.errors import ConfigError, UsageError
 from federation.roster import TrustedRosters, peek_roster, root_fingerprint
 from site_agent import layout
 from site_agent.driver import Agent
-from site_agent.identity import load_identity, make_identity
-from site_agent.launcher.api import Launcher
-from site_agent.launcher.local import LocalLauncher
-from site_agent.manifests import ManifestJudge
+from site_agent.identity import job_tag, load_identity, make_identity
+from site_agent.launcher.registry import open_launchers
 from site_agent.orders import JobSettings
 from site_agent.policy import POLICY_FILE, load_policy, policy_text
+from site_agent.policy_watch import PolicyWatch
 from site_agent.site_config import (
     SITE_FILE,
     SiteConfig,
     load_site_config,
     require_trainer_digests,
-    site_config_text,
-    trainer_digests,
 )
+from site_agent.site_policy import judge_of
+from site_agent.site_text import BatchChoice, site_config_text
+
+SIGNAL_EARLY_SECONDS: Final = 60
+"""By so much a signal of Slurm's may come too early (sbatch(1), --signal)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,7 @@ class NewSite:
     data_dir: str
     languages: tuple[str, ...]
     policy: str
+    batch: BatchChoice | None = None
 
 
 def init_site(directory: Path, new: NewSite) -> bytes:
@@ -52,7 +56,9 @@ def init_site(directory: Path, new: NewSite) -> bytes:
                 f"{directory}: expected no agent, found {path}",
                 advice="Choose another directory; keys and policies are never overwritten.",
             )
-    text = site_config_text(site=new.site, profile=new.profile, data_dir=new.data_dir, languages=new.languages)
+    text = site_config_text(
+        site=new.site, profile=new.profile, data_dir=new.data_dir, languages=new.languages, batch=new.batch
+    )
     policy_text(new.policy, {})  # refuses an unknown word before anything is written
     fs.mkdir("keys")
     fs.write(SITE_FILE, text.encode())
@@ -62,7 +68,7 @@ def init_site(directory: Path, new: NewSite) -> bytes:
     except ConfigError:
         fs.remove(SITE_FILE)
         raise
-    fs.write(POLICY_FILE, policy_text(new.policy, allowed).encode())
+    fs.write(POLICY_FILE, policy_text(new.policy, allowed, config.num_gpus_per_job).encode())
     return make_identity(fs, new.site)
 
 
@@ -119,29 +125,23 @@ def open_agent(directory: Path, now_us: int, *, new_epoch: bool) -> tuple[Agent,
         CorruptObjectError: what the agent wrote is damaged.
     """
     fs = RealFileSystem(directory)
-    config, policy = load_site_config(directory), load_policy(directory)
-    rosters = load_rosters(fs, now_us)
-    job = config.job
-    judge = ManifestJudge(
-        policy=policy,
-        site=config.site,
-        consortium=rosters.current.consortium,
-        trainers=trainer_digests(config.trainers),
-        num_gpus=job.num_gpus,
-        gpu_hours=job.gpu_hours,
-    )
+    config = load_site_config(directory)
+    rosters, identity = load_rosters(fs, now_us), load_identity(fs, config.site)
+    watch = PolicyWatch(directory, config, rosters.current.consortium)  # before the policy is read: it misses nothing
+    judge = judge_of(config, load_policy(directory), rosters.current.consortium)
     agent = Agent(
         fs=fs,
         root=fs.root,
         settings=config.settings(),
-        identity=load_identity(fs, config.site),
+        identity=identity,
         rosters=rosters,
         judge=judge,
-        launchers=_launchers(config),
+        launchers=open_launchers(config, fs, job_tag(identity)),
         jobs=_job_settings(config, directory),
         new_epoch=new_epoch,
         max_blob_wait_seconds=int(config.agent.max_blob_wait_seconds),
         software=software(),
+        new_judge=watch.changed,
     )
     return agent, config
 
@@ -150,18 +150,12 @@ def _documents(fs: FileSystem) -> list[bytes]:
     return [fs.read(f"{layout.ROSTERS}/{name}") for name in fs.list(layout.ROSTERS) if name.endswith(".roster")]
 
 
-def _launchers(config: SiteConfig) -> dict[str, Launcher]:
-    isolate = config.job.isolate_network
-    return {
-        name: LocalLauncher(module=entry.module, isolate_network=isolate) for name, entry in config.trainers.items()
-    }
-
-
 def _job_settings(config: SiteConfig, directory: Path) -> JobSettings:
     job = config.job
     return JobSettings(
-        data_dir=str(config.data_path(directory)),
-        languages=config.languages,
+        data_dir=str(config.data_path(directory)) if config.data_dir else "",
+        languages=config.languages or config.data.languages,
+        data_sets=config.data.data_sets(directory),
         seed=job.seed,
         num_threads=job.num_threads,
         num_codec_threads=job.num_codec_threads,
@@ -169,6 +163,9 @@ def _job_settings(config: SiteConfig, directory: Path) -> JobSettings:
         device=job.device,
         max_idle_seconds=job.max_idle_seconds,
         seconds_limit=job.seconds_limit,
+        parallelism=config.job.parallelism,
+        drain_seconds=config.slurm.signal_seconds + SIGNAL_EARLY_SECONDS if config.launcher == "slurm" else 0,
+        commands={name: entry.command for name, entry in config.trainers.items() if entry.command},
     )
 
 

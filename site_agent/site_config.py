@@ -6,23 +6,28 @@ A manifest names a trainer; this file alone says which module that is. Nothing h
 
 import hashlib
 import importlib.util
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field
 
 from federation.config import Problem, Section, Slug, describe, parse_toml, raise_if_any, read_config_text
 from federation.errors import ConfigError
-from federation.ids import COORDINATOR, check_slug
+from federation.ids import COORDINATOR
 from federation.site_profile import profile_names
+from site_agent.budget_units import AccountingSection
+from site_agent.credential_settings import MAX_CREDENTIALS, CredentialEntry
+from site_agent.data_settings import DataSection, Language, data_problems
+from site_agent.launcher.slurm.settings import SlurmSection
 from site_agent.observations import AgentSettings
+from site_agent.trainer.command_rules import command_digest
 
 SITE_FILE: Final = "site.toml"
 REFERENCE_TRAINER: Final = "reference"
 REFERENCE_MODULE: Final = "site_agent.trainer.job"
+COMMAND_MODULE: Final = "site_agent.trainer.command"
 
 
 def _matches(pattern: str, words: str) -> AfterValidator:
@@ -34,16 +39,20 @@ def _matches(pattern: str, words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-Language = Annotated[str, _matches(r"[a-z]{2,3}(_[A-Z][a-z]{3})?", "a language code such as de, deu or deu_Latn")]
 Module = Annotated[str, _matches(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*){0,20}", "a Python module's dotted name")]
 Device = Annotated[str, _matches(r"[a-z]{1,20}(:[0-9]{1,4})?", "a torch device such as cpu or cuda:0")]
+Argument = Annotated[str, Field(min_length=1, max_length=4096), _matches(r"[^\x00-\x1f\x7f]*", "one line of text")]
 Seconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
 
 
 class TrainerEntry(Section):
-    """`[trainers.NAME]`: the Python module that is started as a job for the trainer that a manifest calls NAME."""
+    """`[trainers.NAME]`: the Python module that is started as a job for the trainer that a manifest calls NAME.
+
+    `command`: executable and arguments, for the module `site_agent.trainer.command` and no other.
+    """
 
     module: Module
+    command: Annotated[tuple[Argument, ...], Field(strict=False, max_length=100)] = ()
 
 
 def _reference_only() -> dict[str, TrainerEntry]:
@@ -56,7 +65,8 @@ class JobSection(Section):
     `num_codec_threads`: threads that encode updates and apply commits, 0 for every processor that the job may use.
     `check_theta_every`: of so many commits of a fragment, a job compares one with its digest. `max_idle_seconds`: a job
     without work for so long ends, and can be continued. `seconds_limit`: wall time of one job, 0 for none. `num_gpus`:
-    for the policy's budget. `isolate_network`: a job gets no network at all, where this user may make a network
+    for the policy's budget. `parallelism`: of a trainer of several ranks.
+    `isolate_network`: a job gets no network at all, where this user may make a network
     namespace.
     """
 
@@ -69,11 +79,7 @@ class JobSection(Section):
     max_idle_seconds: Seconds = 600.0
     seconds_limit: Annotated[int, Field(ge=0, le=366 * 86_400)] = 0
     isolate_network: bool = True
-
-    @property
-    def gpu_hours(self) -> float:
-        """GPU-hours that one job can use; a job without a wall time counts as one of a day."""
-        return self.num_gpus * (self.seconds_limit or 86_400) / 3600
+    parallelism: Literal["ddp", "fsdp"] = "ddp"
 
 
 class AgentSection(Section):
@@ -86,35 +92,50 @@ class AgentSection(Section):
     backoff_seconds: Seconds = 30.0
     max_failures: Annotated[int, Field(ge=1, le=1000)] = 5
     stop_grace_seconds: Seconds = 120.0
+    max_start_delay_seconds: Annotated[float, Field(ge=0, le=86_400)] = 21_600.0
+    lock_stale_seconds: Annotated[float, Field(ge=1, le=86_400)] = 120.0
 
 
 class CourierSection(Section):
     """`[courier]`: how the gRPC courier goes out. A serving agent notices changes.
 
     `http_proxy`: "http://HOST:PORT" of an HTTP CONNECT proxy, "" for none; the environment's variables do not count.
+    `connect_to`: "HOST:PORT" that is dialled in the coordinator's place, such as a forward's end; not with a proxy.
     `max_upload_bytes_per_second`: of updates and other blobs, on average; 0 for as fast as they go.
+    `round_trip_seconds`: declared, from a message until its answer is here; 0 for what is measured.
     """
 
     http_proxy: Annotated[str, _matches(r"|http://[!-~]{1,500}:[0-9]{1,5}/?", "http://HOST:PORT or nothing")] = ""
+    connect_to: Annotated[str, _matches(r"|[A-Za-z0-9.\-\[\]:]{1,255}:[0-9]{1,5}", "HOST:PORT or nothing")] = ""
     max_upload_bytes_per_second: Annotated[int, Field(ge=0, lt=2**53)] = 0
+    round_trip_seconds: Annotated[float, Field(ge=0, le=30 * 86_400)] = 0.0
 
 
 class SiteConfig(Section):
-    """A whole site.toml. `data_dir` may be relative to the agent's directory: see `data_path`."""
+    """A whole site.toml. Data are either `data_dir` (may be relative: see `data_path`) and `languages`, or `data`."""
 
     site: Slug
     profile: str = "localhost"
-    data_dir: Annotated[str, StringConstraints(min_length=1)]
-    languages: Annotated[tuple[Language, ...], Field(strict=False, min_length=1, max_length=1000)]
-    launcher: Literal["local"] = "local"
+    data_dir: str = ""
+    languages: Annotated[tuple[Language, ...], Field(strict=False, max_length=1000)] = ()
+    data: DataSection = DataSection()
+    launcher: Literal["local", "slurm"] = "local"
     job: JobSection = JobSection()
+    slurm: SlurmSection = SlurmSection()
     agent: AgentSection = AgentSection()
     courier: CourierSection = CourierSection()
+    accounting: AccountingSection = AccountingSection()
+    credentials: Annotated[tuple[CredentialEntry, ...], Field(strict=False, max_length=MAX_CREDENTIALS)] = ()
     trainers: dict[Slug, TrainerEntry] = Field(default_factory=_reference_only)
 
     def data_path(self, site_dir: Path) -> Path:
         """Absolute path of the directory with the site's text files."""
         return (site_dir / self.data_dir).absolute()
+
+    @property
+    def num_gpus_per_job(self) -> int:
+        """GPUs of one job, as the scheduler counts them."""
+        return self.slurm.num_gpus if self.launcher == "slurm" else self.job.num_gpus
 
     def settings(self) -> AgentSettings:
         """The part that the agent's decider reads."""
@@ -126,6 +147,8 @@ class SiteConfig(Section):
             backoff_seconds=agent.backoff_seconds,
             max_failures=agent.max_failures,
             stop_grace_seconds=agent.stop_grace_seconds,
+            # A job that begins at once, whatever is asked, is not one that waits.
+            max_start_delay_seconds=agent.max_start_delay_seconds if self.launcher == "slurm" else 0.0,
         )
 
 
@@ -153,56 +176,24 @@ def _problems(config: SiteConfig, site_dir: Path) -> list[Problem]:
     if config.profile not in profile_names():
         expected = f"one of {', '.join(profile_names())}"
         problems.append(Problem(key="profile", expected=expected, found=describe(config.profile)))
-    if not config.data_path(site_dir).is_dir():
-        expected, found = "a directory with the site's text files", f"none at {config.data_path(site_dir)}"
-        problems.append(Problem(key="data_dir", expected=expected, found=found))
-    if len(set(config.languages)) != len(config.languages):
-        problems.append(Problem(key="languages", expected="each language once", found=", ".join(config.languages)))
+    problems += [problem for name, entry in config.trainers.items() for problem in _command_problems(name, entry)]
+    if config.launcher == "slurm" and not config.job.seconds_limit:
+        expected = "the wall time of one job, since the launcher is slurm"
+        problems.append(Problem(key="job.seconds_limit", expected=expected, found="0"))
+    problems += data_problems(config.data, site_dir, data_dir=config.data_dir, languages=config.languages)
     return problems
 
 
-def site_config_text(*, site: str, profile: str, data_dir: Path | str, languages: Sequence[str]) -> str:
-    """Text of a new site.toml with what an operator is likely to change.
-
-    Raises:
-        ConfigError: a value that `load_site_config` would refuse, before anything is written.
-    """
-    check_slug(site, "site")
-    text = f"""\
-# What this site is, where its data lie, how its jobs run. Nothing here ever comes from a coordinator.
-site = {_toml(site)}
-profile = {_toml(profile)}
-data_dir = {_toml(str(data_dir))}
-languages = {_toml(list(languages))}
-launcher = "local"
-
-[job]
-num_threads = 1
-num_gpus = 0
-device = "cpu"
-max_idle_seconds = 600
-seconds_limit = 0          # wall time of one job; 0 for none
-isolate_network = true     # no network for jobs, where this user may make a network namespace
-
-[agent]
-heartbeat_seconds = 30
-max_failures = 5           # failed jobs in a row, then rounds are declined until `site-agent run retry`
-
-[courier]
-http_proxy = ""            # of an HTTP CONNECT proxy that the gRPC courier goes out through: "http://HOST:PORT"
-max_upload_bytes_per_second = 0
-
-# A manifest names a trainer; this table says which Python module is started for it.
-[trainers.{REFERENCE_TRAINER}]
-module = {_toml(REFERENCE_MODULE)}
-"""
-    parse_toml(text, SITE_FILE, SiteConfig)
-    return text
-
-
-def _toml(value: str | list[str]) -> str:
-    """JSON without escapes beyond ASCII is TOML for texts and lists of them, once DEL is escaped."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+def _command_problems(name: str, entry: TrainerEntry) -> Iterator[Problem]:
+    key = f"trainers.{name}.command"
+    if entry.module == COMMAND_MODULE and not entry.command:
+        expected = f"an executable and its arguments, since the module is {COMMAND_MODULE}"
+        yield Problem(key=key, expected=expected, found="none")
+    elif entry.module != COMMAND_MODULE and entry.command:
+        expected = f"none, since the module is not {COMMAND_MODULE}"
+        yield Problem(key=key, expected=expected, found=describe(entry.command[0]))
+    elif entry.command and not Path(entry.command[0]).is_absolute():
+        yield Problem(key=key, expected="the absolute path of an executable first", found=describe(entry.command[0]))
 
 
 def trainer_digests(trainers: Mapping[str, TrainerEntry]) -> dict[str, str]:
@@ -211,8 +202,13 @@ def trainer_digests(trainers: Mapping[str, TrainerEntry]) -> dict[str, str]:
     for name, entry in trainers.items():
         files = _source_files(entry.module)
         if files:
-            digests[name] = _digest_of(files)
+            digests[name] = _with_command(_digest_of(files), entry.command)
     return digests
+
+
+def _with_command(source: str, command: Sequence[str]) -> str:
+    """The digest of a trainer that runs a command covers that command and the files that it names."""
+    return hashlib.sha256(f"{source} {command_digest(command)}".encode()).hexdigest() if command else source
 
 
 def require_trainer_digests(trainers: Mapping[str, TrainerEntry]) -> dict[str, str]:

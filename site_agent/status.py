@@ -17,7 +17,7 @@ from federation.rounds import Federation, Run
 from federation.witnesses import may_use
 from site_agent import catch_up, derived
 from site_agent.agent_state import AgentState, Allocation
-from site_agent.observations import AgentSettings, AllocationSeen, JobPhase, Observations
+from site_agent.observations import AgentSettings, AllocationSeen, Execution, JobPhase, Observations
 
 MAX_BLOBS_WANTED: Final = 64
 """Digests asked for at once, the oldest first; the rest follows when these have come."""
@@ -57,7 +57,13 @@ def changed(before: SiteStatus | None, now: SiteStatus) -> bool:
 
 def _without_counters(status: SiteStatus) -> SiteStatus:
     allocations = tuple(
-        replace(a, seconds_left=min(a.seconds_left, 0), seconds_per_step=0.0) for a in status.allocations
+        replace(
+            a,
+            seconds_left=min(a.seconds_left, 0),
+            seconds_per_step=0.0,
+            start_in_seconds=min(a.start_in_seconds, 1),
+        )
+        for a in status.allocations
     )
     participations = tuple(replace(p, step=0, loss=0.0) for p in status.participations)
     return replace(status, allocations=allocations, participations=participations, software="", sent_at_us=0)
@@ -67,12 +73,14 @@ def _allocation(run: Run, state: AgentState, seen: Observations) -> AllocationRe
     """The run's newest allocation."""
     newest = state.allocations[run.id][-1]
     mine = derived.job_of(run.id, state, seen)
+    now = _state(newest, mine)
     return AllocationReport(
         run=run.id,
         allocation=newest.id,
-        state=_state(newest, mine),
+        state=now,
         seconds_left=mine.seconds_left if mine else -1,
         seconds_per_step=mine.seconds_per_step if mine else 0.0,
+        start_in_seconds=mine.start_in_seconds if mine and now is AllocationState.QUEUED else 0,
     )
 
 
@@ -85,7 +93,8 @@ def _state(allocation: Allocation, job: AllocationSeen | None) -> AllocationStat
         return AllocationState.DRAINING
     if job is not None and job.phase is JobPhase.READY:
         return AllocationState.READY
-    return AllocationState.SUBMITTED if job is None or job.phase is JobPhase.NONE else AllocationState.QUEUED
+    is_known = job is not None and (job.phase is not JobPhase.NONE or job.execution is Execution.QUEUED)
+    return AllocationState.QUEUED if is_known else AllocationState.SUBMITTED
 
 
 def _participations(run: Run, site: str, state: AgentState, seen: Observations) -> Iterator[ParticipationReport]:

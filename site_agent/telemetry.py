@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sends step metrics of jobs, bounded: telemetry may be lost or come twice, it must never fill a disk or a link."""
+"""Sends known figures of jobs' step metrics, bounded: they may be lost or come twice, but never fill disk or link."""
 
-import json
 from typing import Final
 
 from federation.durable.api import FileSystem
+from federation.egress import check_outgoing
+from federation.egress_words import metric_line
 from federation.mailbox.mailbox import Mailbox
 from federation.messages import Telemetry
 from site_agent import layout
@@ -45,15 +46,9 @@ class TelemetrySender:
         data = self._fs.read_range(path, offset, MAX_READ_BYTES) if size > offset else b""
         whole = data[: data.rfind(b"\n") + 1]
         self._offsets[live.run] = offset + (len(whole) or (len(data) if len(data) == MAX_READ_BYTES else 0))
-        lines = tuple(line for line in whole.decode(errors="replace").splitlines()[-MAX_LINES:] if _is_metric(line))
+        newest = whole.decode(errors="replace").splitlines()[-MAX_LINES:]
+        lines = tuple(metric for line in newest if len(line) <= MAX_LINE_CHARS and (metric := metric_line(line)))
         if lines and len(self._mailbox.outstanding) < MAX_UNACKNOWLEDGED:
-            self._mailbox.post(Telemetry(run=live.run, allocation=live.id, lines=lines))
-
-
-def _is_metric(line: str) -> bool:
-    if len(line) > MAX_LINE_CHARS:
-        return False
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
+            body = Telemetry(run=live.run, allocation=live.id, lines=lines)
+            check_outgoing(body)
+            self._mailbox.post(body)

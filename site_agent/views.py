@@ -4,24 +4,37 @@
 from dataclasses import dataclass
 
 from federation.durable.api import FileSystem
-from federation.rounds import Federation, Run
+from federation.rounds import Federation, Run, RunState
 from site_agent import derived, layout
-from site_agent.agent_state import AgentState
+from site_agent.agent_state import AgentState, Allocation
 from site_agent.json_records import read_record, write_record
-from site_agent.observations import AgentSettings, Observations
+from site_agent.launcher.slurm.waiting import Hindrance
+from site_agent.observations import AgentSettings, AllocationSeen, Execution, Observations
 from site_agent.status import status_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class AllocationView:
-    """The newest allocation of a run. `sentence` is of its end, `failures` counts failed ones in a row."""
+    """The newest allocation of a run.
+
+    Attributes:
+        sentence: of its end. reason: the same in one word.
+        remark: what the batch system says about a job that waits.
+        hindrance: why it will not start by itself, None if it may.
+        failures: failed ones in a row.
+        doubt: why an operator may have to say what became of it, "" if all is known.
+    """
 
     allocation: str = ""
     state: str = "none"
     handle: str = ""
     execution: str = ""
     sentence: str = ""
+    reason: str = ""
+    remark: str = ""
+    hindrance: Hindrance | None = None
     failures: int = 0
+    doubt: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +45,8 @@ class RunView:
         policy: what the policy says to the manifest by itself, "" while the manifest is not here.
         answer: what this site told the coordinator: "accepted", "declined", "" for nothing yet.
         sentence: why.
+        no_start: why the policy lets no job start now, "" if it does: hours, maintenance, a budget.
+        draining: why the policy tells a running job to end, "" if it does not.
         waits_for_operator: whether only `run accept` or `run refuse` decides.
     """
 
@@ -46,6 +61,8 @@ class RunView:
     num_rounds: int
     open_rounds: tuple[int, ...]
     allocation: AllocationView
+    no_start: str = ""
+    draining: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +86,7 @@ def view_of(
     status = status_of(settings, state, federation, seen)
     states = {report.run: report.state.value for report in status.allocations}
     runs = derived.runs_of(federation, settings.site)
+    fresh = now_us - settings.adopt_grace_seconds * 1e6
     return SiteView(
         site=settings.site,
         ledger_size=federation.size,
@@ -77,11 +95,11 @@ def view_of(
         fault=seen.fault,
         blobs_wanted=len(status.blobs_wanted),
         waits_for_witnesses=status.waits_for_witnesses,
-        runs=tuple(_run_view(run, state, seen, states.get(run.id, "none")) for run in runs),
+        runs=tuple(_run_view(run, state, seen, states.get(run.id, "none"), fresh) for run in runs),
     )
 
 
-def _run_view(run: Run, state: AgentState, seen: Observations, allocation_state: str) -> RunView:
+def _run_view(run: Run, state: AgentState, seen: Observations, allocation_state: str, fresh: float) -> RunView:
     manifest, answer = seen.manifests.get(run.id), state.answers.get(run.id)
     word = "" if answer is None else "accepted" if answer.accepted else "declined"
     sentence = answer.sentence if answer else manifest.sentence if manifest else "the manifest has not arrived yet"
@@ -96,11 +114,19 @@ def _run_view(run: Run, state: AgentState, seen: Observations, allocation_state:
         num_commits=run.num_commits(),
         num_rounds=run.plan.num_rounds,
         open_rounds=run.open_rounds,
-        allocation=_allocation_view(run.id, state, seen, allocation_state),
+        no_start=manifest.shortage if manifest and _may_want_jobs(run, word) else "",
+        draining=manifest.stop_sentence if manifest and _may_want_jobs(run, word) else "",
+        allocation=_allocation_view(run.id, state, seen, allocation_state, fresh),
     )
 
 
-def _allocation_view(run: str, state: AgentState, seen: Observations, allocation_state: str) -> AllocationView:
+def _may_want_jobs(run: Run, answer: str) -> bool:
+    return answer == "accepted" and run.state not in (RunState.COMPLETED, RunState.ABORTED)
+
+
+def _allocation_view(
+    run: str, state: AgentState, seen: Observations, allocation_state: str, fresh: float
+) -> AllocationView:
     found = state.allocations.get(run, ())
     if not found:
         return AllocationView()
@@ -111,8 +137,21 @@ def _allocation_view(run: str, state: AgentState, seen: Observations, allocation
         handle=found[-1].handle,
         execution=job.execution.value if job else "",
         sentence=found[-1].end.sentence if found[-1].end else "",
+        reason=found[-1].end.reason if found[-1].end else "",
+        remark=job.remark if job else "",
+        hindrance=derived.hindrance(job),
         failures=derived.failures_in_a_row(run, state, human.retry_at_us if human else 0),
+        doubt=_doubt(found[-1], job, fresh),
     )
+
+
+def _doubt(newest: Allocation, job: AllocationSeen | None, fresh: float) -> str:
+    """What cannot be told of an allocation that is older than `fresh`, in microseconds."""
+    if not newest.live or job is None or newest.intended_at_us > fresh:
+        return ""
+    if not newest.handle:
+        return "it cannot be told whether its job was submitted" if job.attempted else ""
+    return "it cannot be told whether its job still runs" if job.execution is Execution.UNKNOWN else ""
 
 
 class ViewFile:

@@ -15,7 +15,8 @@ from federation.initial_model import SETTINGS_FILE, load_initial_model
 from federation.manifest import Manifest
 from federation.merkle import BLOB_PIECE_BYTES
 from federation.messages import Command, CommandKind
-from federation.run_config import availability_sentence, build_manifest, load_run_config
+from federation.run_config import availability_sentence, build_manifest, expected_step_seconds, load_run_config
+from federation.utilisation import warnings_of
 
 
 def _check_same_model(manifest: Manifest, model_dir: Path) -> None:
@@ -71,6 +72,7 @@ def create_run(client: OperatorClient, config_path: Path, model_dir: Path, wait_
         "leaf": reply.leaf_index,
         "parameters": description.num_parameters,
         "availability": availability_sentence(manifest.plan),
+        "warnings": list(warnings_of(manifest.plan, expected_step_seconds(config))),
     }
 
 

@@ -79,7 +79,9 @@ def create(
     """Creates a run from run.toml and theta_0; its state is DRAFT until operators approve it."""
     with connected(operator_dir, coordinator_dir) as client:
         document = create_run(client, config, model_dir, wait_seconds)
-    answer(document, as_json, f"Run {document['run']} is created.\n{document['availability']}")
+    lines = [f"Run {document['run']} is created.", document["availability"]]
+    lines += [f"Warning: {warning}" for warning in document["warnings"]]
+    answer(document, as_json, "\n".join(lines))
 
 
 @run.command("export")

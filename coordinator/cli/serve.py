@@ -15,7 +15,8 @@ from coordinator.home import check_coordinator_directory
 from coordinator.network_config import load_coordinator_config
 from coordinator.service import Coordinator
 from coordinator.startup import open_coordinator
-from federation.directory_lock import DirectoryLock, this_process
+from federation.directory_hold import held
+from federation.directory_lock import DirectoryLock
 from federation.durable.real import RealFileSystem
 from federation.durations import count
 from federation.errors import ConfigError
@@ -66,7 +67,8 @@ def serve(directory: Path, listen: str | None, poll_seconds: float, take_over: b
     open_security_log(directory / "security.log")
     malloc.limit_arenas()
     stop = StopOnSignals()
-    with DirectoryLock(RealFileSystem(directory), this_process(), force=take_over) as lock:
+    hold = held(RealFileSystem(directory), force=take_over, patient=True, rest=stop.rest, ended=lambda: stop.requested)
+    with hold as lock, lock:
         coordinator = open_coordinator(directory, time.time())
         with closing(coordinator), _network(coordinator, directory, listen) as network:
             coordinator.on_work_done = network.arrived.set

@@ -126,6 +126,8 @@ def _render(document: Document) -> Group:
     parts: list[Any] = [Text(head, style="bold")]
     if document["reason"]:
         parts.append(Text(document["reason"], style="red"))
+    if waits := document.get("suggested_starts"):  # an older coordinator says nothing of it
+        parts.append(Text(waits))
     parts += [_sites(document), _rounds(document)]
     scores = _scores(document)
     if scores is not None:

@@ -28,6 +28,7 @@ from federation.leaves import PartyKind
 from federation.roster import TrustedRosters
 from federation.roster_document import Role
 from federation.rpc import credentials, enrolment, loop, once
+from federation.rpc.credentials import Way
 from federation.rpc.once import Line
 from federation.rpc.thread import CourierThread, Station
 from federation.rpc.transfers import answered_stream
@@ -68,14 +69,16 @@ def party_of(fs: RealFileSystem, roles: tuple[Role, ...] = ()) -> Party:
 def station_of(fs: RealFileSystem) -> Station:
     """The operator's end of the courier."""
     proxy = credentials.read_text(fs, HTTP_PROXY)
-    return Station(party=party_of(fs), mailbox=f"mailbox/{COORDINATOR}", http_proxy=proxy, software="operator")
+    return Station(party=party_of(fs), mailbox=f"mailbox/{COORDINATOR}", way=Way(http_proxy=proxy), software="operator")
 
 
 def enrol(fs: RealFileSystem, invite: Invite, root: str, roles: tuple[Role, ...], http_proxy: str) -> TrustedRosters:
     """Redeems an invite: see `federation.rpc.enrolment.enrol`. A failure leaves the directory as it was."""
     before = fs.read(REQUEST) if fs.exists(REQUEST) else None
     try:
-        rosters = loop.wait_for(enrolment.enrol(party_of(fs, roles), invite, root, time.time(), http_proxy))
+        rosters = loop.wait_for(
+            enrolment.enrol(party_of(fs, roles), invite, root, time.time(), Way(http_proxy=http_proxy))
+        )
     except BaseException:  # an interruption too; the same keys and roles make the same request again
         _put_back(fs, before)
         raise
@@ -94,7 +97,7 @@ def _put_back(fs: RealFileSystem, request: bytes | None) -> None:
 def renew(fs: RealFileSystem) -> TrustedRosters:
     """Asks for certificate and rosters again: see `federation.rpc.enrolment.renew`."""
     station = station_of(fs)
-    return loop.wait_for(enrolment.renew(station.party, time.time(), station.http_proxy))
+    return loop.wait_for(enrolment.renew(station.party, time.time(), station.way))
 
 
 class NetworkCourier:

@@ -30,15 +30,36 @@ from federation.no_network import network_namespace_prefix
 @click.option("--data", type=click.Path(path_type=Path), help="Directory of <lang>*.txt or .txt.gz to train on.")
 @click.option("--seed", default=0, show_default=True, help="Of generated text, first parameters and data order.")
 @click.option("--keep", type=click.Path(path_type=Path), help="New directory to keep everything in; see README.")
+@click.option("--slurm", is_flag=True, help="Run the sites' jobs under the Slurm of this machine.")
+@click.option("--partition", default="", help="With --slurm: where jobs run.  [default: Slurm's]")
+@click.option("--account", default="", help="With --slurm: what pays for them.  [default: Slurm's]")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON; progress goes to standard error.")
-def demo(num_sites: int, num_rounds: int, data: Path | None, seed: int, keep: Path | None, as_json: bool) -> None:
+def demo(
+    num_sites: int,
+    num_rounds: int,
+    data: Path | None,
+    seed: int,
+    keep: Path | None,
+    slurm: bool,
+    partition: str,
+    account: str,
+    as_json: bool,
+) -> None:
     """Train one small model at several sites of this machine that share no data, and prove what happened.
 
     A consortium root, a coordinator, site agents and their training jobs are processes of their own. Sites enrol and
     exchange over gRPC on loopback; the last one has no network at all, and a carrier copies its spool directory.
     Half-way the first site changes to the spool too.
     """
-    settings = DemoSettings(num_sites=num_sites, num_rounds=num_rounds, data=data, seed=seed)
+    settings = DemoSettings(
+        num_sites=num_sites,
+        num_rounds=num_rounds,
+        data=data,
+        seed=seed,
+        slurm=slurm,
+        partition=partition,
+        account=account,
+    )
     settings.check()
     # A demo that is told to end must end its processes too: leaving the `with` block below does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -57,7 +78,8 @@ def demo(num_sites: int, num_rounds: int, data: Path | None, seed: int, keep: Pa
 
 def _run(settings: DemoSettings, paths: DemoPaths, children: Children, console: Console) -> dict[str, Any]:
     clock = _Clock()
-    guarded = "an empty network namespace" if network_namespace_prefix() else "a guard against sockets"
+    is_walled = not settings.slurm and network_namespace_prefix()
+    guarded = "an empty network namespace" if is_walled else "a guard against sockets"
     languages = stages.give_data(settings, paths)
     console.print(f"Setting up {settings.num_sites} sites (the last in {guarded}), a coordinator, a consortium root …")
     demo = stages.Demo(settings=settings, paths=paths, children=children, languages=languages)
@@ -77,6 +99,7 @@ def _run(settings: DemoSettings, paths: DemoPaths, children: Children, console: 
     clock.lap("federation")
     stages.export(demo)
     children.stop(*reversed(parties))
+    stages.clear_queue(demo)
     console.print("Training each site alone, and data parallel, for comparison …")
     for child in stages.start_baselines(demo, document).values():
         children.wait(child)

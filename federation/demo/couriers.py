@@ -43,13 +43,17 @@ def enrol(demo: Demo) -> None:
 
 
 def start_agents(demo: Demo) -> list[Child]:
-    """Site agents; what goes by the spool can open no socket, and a carrier copies its mailbox."""
+    """Site agents; what goes by the spool can open no socket, and a carrier copies its mailbox.
+
+    Under Slurm its commands have to reach the controller, so there the guard stands alone, without the namespace.
+    """
+    prefix = [] if demo.settings.slurm else network_namespace_prefix()
     started = []
     for site, courier in couriers_at_start(demo.settings).items():
         serve = command_line("site-agent", "serve", demo.paths.site(site), "--poll-seconds", "0.2")
         if courier == SPOOL:
             started.append(start_carrier(demo, site))
-            argv, guard = [*network_namespace_prefix(), *serve], {NO_NETWORK_VARIABLE: "1"}
+            argv, guard = [*prefix, *serve], {NO_NETWORK_VARIABLE: "1"}
             started.append(demo.children.start(site, argv, **guard))
         else:
             started.append(demo.children.start(site, serve))

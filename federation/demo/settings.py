@@ -2,6 +2,7 @@
 """What the demo trains, where its files lie, and which site holds which languages."""
 
 import re
+import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ MIN_FILE_BYTES: Final = 2048
 """Of a text file in `--data`; less gives no held-out lines."""
 
 EVALUATION_BYTES: Final = 4096
+WALL_SECONDS: Final = 1800
+"""Of one job under Slurm."""
+
 INNER_STEPS: Final = 15
 BATCH_SIZE: Final = 8
 SEQUENCE_LENGTH: Final = 128
@@ -38,6 +42,8 @@ class DemoSettings:
         num_rounds: rounds to commit.
         seed: of the generated text, theta_0 and the data order.
         data: directory of `<lang>*.txt` or `.txt.gz`, None for the generated corpus.
+        slurm: the sites' jobs run under the Slurm that this user can submit to.
+        partition, account: under it; "" for its defaults.
         outer_lr, outer_momentum: fit for few rounds: plain averaging. The usual defaults are for hundreds of rounds.
     """
 
@@ -48,6 +54,9 @@ class DemoSettings:
     outer_lr: float = 1.0
     outer_momentum: float = 0.0
     codec: str = "int4"
+    slurm: bool = False
+    partition: str = ""
+    account: str = ""
 
     def check(self) -> None:
         """Raises ConfigError with what is allowed."""
@@ -57,6 +66,21 @@ class DemoSettings:
             raise ConfigError(f"--rounds: expected 1 to 10000, found {self.num_rounds}")
         if not 0 <= self.seed < 2**31:
             raise ConfigError(f"--seed: expected 0 to {2**31 - 1}, found {self.seed}")
+        if not self.slurm and (self.partition or self.account):
+            raise ConfigError("--partition, --account: expected --slurm with them, found none")
+        if self.slurm and shutil.which("sbatch") is None:
+            raise ConfigError(
+                "--slurm: expected sbatch in PATH, found none",
+                advice="Run the demo on a login node of a cluster, or without --slurm.",
+            )
+
+    @property
+    def site_options(self) -> tuple[str, ...]:
+        """Options of `site-agent init` that say how jobs are started."""
+        if not self.slurm:
+            return ()
+        places = ("--partition", self.partition, "--account", self.account)
+        return ("--launcher", "slurm", "--wall-seconds", str(WALL_SECONDS), *places)
 
     @property
     def sites(self) -> tuple[str, ...]:

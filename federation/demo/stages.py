@@ -79,13 +79,20 @@ def set_up(demo: Demo) -> None:
     run("coordinator", "init", paths.coordinator, "--request", requests[0])
     run("coordinator", "operator", "init", paths.operator, "--request", requests[1])
     for site, request in zip(demo.settings.sites, requests[2:], strict=True):
-        languages = ("--languages", ",".join(demo.languages[site]))
-        options = ("--data", paths.data(site), *languages, "--policy", "accept")
+        languages = ",".join(demo.languages[site])
+        options: list[str | Path] = ["--data", paths.data(site), "--languages", languages, "--policy", "accept"]
+        options += demo.settings.site_options
         run("site-agent", "init", paths.site(site), "--request", request, *options)
     signed = run("federation", "consortium", "sign", paths.root, *requests, "--out", paths.roster, "--json")
     demo.fingerprint = json.loads(signed)["root"]
     run("coordinator", "roster", "install", paths.coordinator, paths.roster, "--root", demo.fingerprint)
     run("federation", "init-model", paths.run_toml, "--out", paths.model)
+
+
+def clear_queue(demo: Demo) -> None:
+    """Nothing of the demo stays in the batch system: each site's control job is taken out."""
+    for site in demo.settings.sites if demo.settings.slurm else ():
+        demo.children.run("site-agent", "job", "clear", demo.paths.site(site))
 
 
 def start_run(demo: Demo) -> None:

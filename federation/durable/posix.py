@@ -6,18 +6,35 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 from federation.durable.disk import OpenFile, OpenRandomFile
-from federation.errors import DiskFullError, ObjectNotFoundError, StorageError
+from federation.errors import DiskFullError, ObjectNotFoundError, StorageError, StorageUnavailableError
+
+_T = TypeVar("_T")
 
 EXIT_FSYNC_FAILED: Final = 74
 """EX_IOERR of sysexits.h."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
+# What network file systems (NFS, Lustre, FUSE) say while their server is away or has forgotten a handle.
+_UNAVAILABLE = (
+    errno.ESTALE,
+    errno.EIO,
+    errno.EAGAIN,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.ENOTCONN,
+    errno.ESHUTDOWN,
+    errno.ECONNREFUSED,
+    errno.ECONNRESET,
+)
+_MAX_STALE_TRIES: Final = 3
 # Nothing can be waiting to be written there: a read-only mount, or a directory that this file system cannot fsync.
 _NOTHING_TO_SYNC = (errno.EROFS, errno.EINVAL, errno.EOPNOTSUPP)
 _PART_BYTES: Final = 8 * 1024 * 1024
@@ -35,9 +52,11 @@ _SYNC_FILE_RANGE = getattr(ctypes.CDLL(None), "sync_file_range", None)
 class PosixFile(OpenFile):
     """A file descriptor open for appending."""
 
-    def __init__(self, descriptor: int, path: str) -> None:
+    def __init__(self, descriptor: int, path: str, *, is_new: bool = False) -> None:
+        """`is_new`: the file is thrown away if it cannot be finished, so that a full disk ends no process."""
         self._descriptor = descriptor
         self._path = path
+        self._is_new = is_new
         self._waiting_bytes = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -57,13 +76,15 @@ class PosixFile(OpenFile):
             raise
 
     def sync(self) -> None:
-        fsync(self._descriptor, self._path)
+        fsync(self._descriptor, self._path, is_new=self._is_new)
         self._waiting_bytes = 0
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        """Network file systems may tell only here that a write did not fit."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with translated(self._path):
+                os.close(descriptor)
 
     def _count(self, written: int) -> None:
         self._waiting_bytes += written
@@ -114,7 +135,28 @@ def translated(path: str, *, num_bytes: int = 0) -> Iterator[None]:
             ) from error
         if error.errno in _MISSING:
             raise ObjectNotFoundError(f"{path}: expected a file or directory, found none") from error
+        if error.errno in _UNAVAILABLE:
+            raise StorageUnavailableError(
+                f"{path}: expected to use it, found: {error.strerror}",
+                advice="The file system does not answer as it should; it is tried again.",
+            ) from error
         raise StorageError(f"{path}: expected to use it, found: {error.strerror}") from error
+
+
+def reopening(action: Callable[[], _T]) -> _T:
+    """Does something that opens a file by its name, again if its handle was stale: the name then gives a new one.
+
+    Raises:
+        StorageUnavailableError: it is stale every time.
+    """
+    for _ in range(_MAX_STALE_TRIES - 1):
+        try:
+            return action()
+        except StorageUnavailableError as error:
+            cause = error.__cause__
+            if not isinstance(cause, OSError) or cause.errno != errno.ESTALE:
+                raise
+    return action()
 
 
 def regular(descriptor: int, path: str) -> int:
@@ -134,13 +176,21 @@ def begin_writeback(descriptor: int, offset: int, length: int) -> None:
         _SYNC_FILE_RANGE(descriptor, ctypes.c_int64(offset), ctypes.c_int64(length), _SYNC_FILE_RANGE_WRITE)
 
 
-def fsync(descriptor: int, path: str) -> None:
-    """fsync, or the end of this process: nothing that follows a failure could be believed."""
+def fsync(descriptor: int, path: str, *, is_new: bool = False) -> None:
+    """fsync, or the end of this process: nothing that follows a failure could be believed.
+
+    Raises:
+        DiskFullError: a quota or disk is full, as a network file system may tell only now, and the file `is_new`: its
+            writer throws it away, so that nothing needs to be believed.
+    """
     try:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno in _NOTHING_TO_SYNC:
             return
+        if is_new and error.errno in _FULL:
+            with translated(path):
+                raise
         print(f"fsync of {path} failed ({error.strerror}): this process ends, a restart will replay.", file=sys.stderr)
         sys.stderr.flush()
         os._exit(EXIT_FSYNC_FAILED)

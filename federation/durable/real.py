@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from federation.durable.disk import TEMPORARY_PREFIX, Disk, OpenFile, OpenRandomFile, checked
-from federation.durable.posix import PosixFile, PosixRandomFile, fsync, regular, translated
+from federation.durable.posix import PosixFile, PosixRandomFile, fsync, regular, reopening, translated
 from federation.durable.sequences import SequencedFileSystem
 from federation.errors import LimitExceededError, ObjectNotFoundError, StorageError
 
@@ -189,7 +189,7 @@ class PosixDisk(Disk):
     def create_file(self, path: str, mode: int) -> OpenFile:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with translated(path):
-            return PosixFile(os.open(self._at(path), flags, mode), path)
+            return PosixFile(os.open(self._at(path), flags, mode), path, is_new=True)
 
     def open_file(self, path: str) -> OpenFile:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -260,6 +260,9 @@ class PosixDisk(Disk):
             _sync_directory(self._at(path))
 
     def read(self, path: str, max_bytes: int | None) -> bytes:
+        return reopening(lambda: self._read_once(path, max_bytes))
+
+    def _read_once(self, path: str, max_bytes: int | None) -> bytes:
         with translated(path), open(self._open(path), "rb", buffering=0) as file:
             data = file.readall() if max_bytes is None else _read_at_most(file.fileno(), max_bytes + 1)
         if max_bytes is not None and len(data) > max_bytes:
@@ -267,6 +270,9 @@ class PosixDisk(Disk):
         return data
 
     def read_range(self, path: str, offset: int, length: int) -> bytes:
+        return reopening(lambda: self._read_range_once(path, offset, length))
+
+    def _read_range_once(self, path: str, offset: int, length: int) -> bytes:
         descriptor = self._open(path)
         try:
             with translated(path):

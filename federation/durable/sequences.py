@@ -68,6 +68,7 @@ class SequencedFileSystem(FileSystem):
         try:
             file.write(data)
             file.sync()
+            file.close()
         except StorageError:
             self._disk.unlink(path)
             raise
@@ -225,6 +226,7 @@ class SequencedFileSystem(FileSystem):
             file.write(data)
             if sync:
                 file.sync()
+            file.close()  # before it gets its name: this may be where a file system tells that it has failed
         except StorageError:
             self._disk.unlink(temporary)
             raise
@@ -265,6 +267,7 @@ class SequencedFileSystem(FileSystem):
                 file.write(piece)
                 offset += len(piece)
             file.sync()
+            file.close()
         except StorageError:
             self._disk.unlink(temporary)
             raise

@@ -11,11 +11,12 @@ A file in in/ becomes a message in this order:
 6. Header: this consortium, from the peer, to us, with the number of its name, not too many blobs.
 7. Epoch: not an older one beyond the last number that its successor named; one message for each number.
 
-What fails is removed and reported, and counts for nothing: the genuine message is brought again. A message that
-passed and has expired, or whose blobs do not come, is refused and counts as received.
+What fails is removed and reported, and counts for nothing: the genuine message is brought again. What fails at 3, or
+cannot be read, is first left alone: `federation.mailbox.not_yet`. A message that passed and has expired, or whose blobs
+do not come, is refused and counts as received.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -30,10 +31,20 @@ from federation.errors import (
     ObjectNotFoundError,
     ProtocolError,
     StorageError,
+    StorageUnavailableError,
 )
 from federation.ids import is_digest
 from federation.limits import DEFAULT_LIMITS
-from federation.mailbox.layout import ACK, BLOBS, IN, MessageName, is_named_by, parse_message_name
+from federation.mailbox.layout import (
+    ACK,
+    BLOBS,
+    IN,
+    MessageName,
+    is_carriers_own,
+    is_named_by,
+    parse_message_name,
+)
+from federation.mailbox.not_yet import Leftovers, Mark, NotYet, remove_anything
 from federation.mailbox.outbox import MAX_BLOBS_PER_MESSAGE, Address
 from federation.mailbox.state import StateFile
 from federation.messages import Acknowledgement, Header, Message
@@ -48,9 +59,6 @@ MAX_HELD_BYTES: Final = 64 * 1024 * 1024
 MAX_REJECTED: Final = 1000
 """Reports kept until somebody takes them."""
 
-STALLED_BLOB_US: Final = 60 * 1_000_000
-"""A wrong blob that has not grown for so long is removed, so that the courier brings it anew."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
@@ -64,18 +72,15 @@ class Received:
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected:
-    """Something in in/ that was not accepted, for the security log."""
+    """Something in in/ that was not accepted, for the security log.
+
+    Attributes:
+        error: name of the error's class, one of `federation.errors`; "" for what was refused by its owner.
+    """
 
     name: str
     reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Stalled:
-    """A blob file that did not have its digest: its size then, and when."""
-
-    num_bytes: int
-    at_us: int
+    error: str = ""
 
 
 class Inbox:
@@ -101,15 +106,17 @@ class Inbox:
         self._done_names: dict[int, str] = {}
         self._held_bytes = 0
         self._last_ack = b""
-        self._stalled: dict[str, _Stalled] = {}
+        self._not_yet = NotYet(fs, self._max_blob_wait_us)
+        self._leftovers = Leftovers(fs, self._max_blob_wait_us)
         self.rejected: list[Rejected] = []
 
     def collect(self, peer_public: bytes, now_us: int) -> list[Received]:
         """See `Mailbox.collect`."""
-        self._take_ack(peer_public)
-        self._take_messages(peer_public)
+        self._take_ack(peer_public, now_us)
+        unwanted = self._take_messages(peer_public, now_us)
         for sequence in sorted(self._held):
             self._settle(sequence, now_us)
+        self._leftovers.sweep(unwanted + self._unwanted_blobs(), now_us)
         return list(self._deliverable())
 
     def done(self, sequence: int) -> None:
@@ -143,24 +150,40 @@ class Inbox:
                 yield self._held[sequence]
             sequence += 1
 
-    def _take_messages(self, peer_public: bytes) -> None:
+    def _take_messages(self, peer_public: bytes, now_us: int) -> list[str]:
+        """Takes what is new; returns the paths of what nobody waits for."""
+        unwanted: list[str] = []
         for name in self._fs.list(self._in):
             if name in (ACK, BLOBS):
                 continue
             parsed = parse_message_name(name)  # 1
             if parsed is None:
-                self._reject(name, "not the name of a message")
+                if is_carriers_own(name):
+                    unwanted.append(f"{self._in}/{name}")
+                else:
+                    self._reject(name, ProtocolError("not the name of a message"))
             elif self._is_wanted(name, parsed.sequence):
-                self._take_message(name, parsed, peer_public)
+                self._take_message(name, parsed, peer_public, now_us)
+            elif self._state.durable.is_done(parsed.sequence):
+                unwanted.append(f"{self._in}/{name}")
+        return unwanted
+
+    def _unwanted_blobs(self) -> list[str]:
+        """Paths of the blobs that no message waits for now; one may have come before its message, so it is kept."""
+        wanted = set(self.pending_blobs())
+        unwanted: list[str] = []
         for name in self._fs.list(f"{self._in}/{BLOBS}"):
-            if not is_digest(name) and not name.startswith("."):  # a courier's own unfinished files begin with a dot
-                self._reject(f"{BLOBS}/{name}", "not the name of a blob")
+            if not is_digest(name) and not is_carriers_own(name):
+                self._reject(f"{BLOBS}/{name}", ProtocolError("not the name of a blob"))
+            elif name not in wanted:
+                unwanted.append(f"{self._in}/{BLOBS}/{name}")
+        return unwanted
 
     def _is_wanted(self, name: str, sequence: int) -> bool:
         state = self._state.now
         if state.is_done(sequence):  # in/ mirrors the peer's out/: what is done stays until the peer withdraws it
             if self._done_names.get(sequence, name) != name:
-                self._reject(name, f"a second message {sequence} after {self._done_names[sequence]}")
+                self._reject(name, ProtocolError(f"a second message {sequence} after {self._done_names[sequence]}"))
             return False
         if self._names.get(sequence) == name or sequence > state.received_through + WINDOW:
             return False
@@ -173,28 +196,48 @@ class Inbox:
             first += 1
         return sequence == first
 
-    def _take_message(self, name: str, parsed: MessageName, peer_public: bytes) -> None:
+    def _take_message(self, name: str, parsed: MessageName, peer_public: bytes, now_us: int) -> None:
         try:
-            raw = self._read(name)
+            raw = self._read(name, now_us, lambda found: is_named_by(parsed, found))
             if raw is None:
                 return
-            if not is_named_by(parsed, raw):  # 3
-                raise ProtocolError("incomplete, or other bytes than its name speaks of")
             message = self._open(raw, peer_public)
             self._check_header(message.header, parsed.sequence)
             self._check_epoch(message.header, parsed.sequence)
             self._check_single(name, message.header)
         except (FederationError, OSError) as error:
-            self._reject(name, str(error))
+            self._reject(name, error)
             return
         self._hold(name, raw, message)
 
-    def _read(self, name: str) -> bytes | None:
-        """The file's bytes; None if a courier has taken it away meanwhile."""
+    def _read(self, name: str, now_us: int, is_whole: Callable[[bytes], bool]) -> bytes | None:
+        """The file's bytes; None if it is not there, or not whole yet.
+
+        Raises:
+            LimitExceededError: it is too long.
+            DigestMismatchError: it did not become whole in time.
+            StorageError: it is no file, or could not be read in time.
+        """
+        path = f"{self._in}/{name}"
         try:
-            return self._fs.read(f"{self._in}/{name}", max_bytes=DEFAULT_LIMITS.max_envelope_bytes)  # 2
+            mark = self._not_yet.look(path, now_us)
+            if mark is None:
+                return None
+            raw = self._fs.read(path, max_bytes=DEFAULT_LIMITS.max_envelope_bytes)  # 2
         except ObjectNotFoundError:
+            if self._fs.exists(path):
+                raise StorageError("expected a regular file, found another kind") from None
             return None
+        except StorageUnavailableError:
+            if self._not_yet.fails(path, now_us):
+                raise
+            return None
+        if not is_whole(raw):  # 3
+            if self._not_yet.differs(path, mark, now_us):
+                raise DigestMismatchError("incomplete, or other bytes than its name speaks of")
+            return None
+        self._not_yet.forget(path)
+        return raw
 
     def _open(self, raw: bytes, peer_public: bytes) -> Message:
         return message_from_bytes(dsse.open_envelope(raw, dsse.MESSAGE_TYPE, peer_public))  # 4, 5
@@ -230,7 +273,9 @@ class Inbox:
         for sequence in [s for s, held in self._held.items() if s > last and held.message.header.epoch < header.epoch]:
             name = self._names[sequence]
             self._release(sequence)
-            self._reject(name, f"signed by an epoch before {header.epoch}, beyond its last message {last}")
+            self._reject(
+                name, ProtocolError(f"signed by an epoch before {header.epoch}, beyond its last message {last}")
+            )
 
     def _check_single(self, name: str, header: Header) -> None:
         if header.sequence in self._held:
@@ -256,11 +301,12 @@ class Inbox:
         self._release(sequence)
         self._state.now = self._state.now.with_done(sequence)
 
-    def _take_ack(self, peer_public: bytes) -> None:
+    def _take_ack(self, peer_public: bytes, now_us: int) -> None:
         if not self._fs.exists(f"{self._in}/{ACK}"):
             return
         try:
-            raw = self._read(ACK)
+            # Its name says nothing about its bytes: one whose signature does not hold may be incomplete.
+            raw = self._read(ACK, now_us, lambda found: found == self._last_ack or self._opens(found, peer_public))
             if raw is None or raw == self._last_ack:
                 return
             message = self._open(raw, peer_public)
@@ -269,10 +315,17 @@ class Inbox:
                 raise ProtocolError("expected an acknowledgement of the peer's present epoch, found something else")
             self._check_epoch(message.header, 0)
         except (FederationError, OSError) as error:
-            self._reject(ACK, str(error))
+            self._reject(ACK, error)
             return
         self._last_ack = raw
         self._peer_has(ACK, message.header.received_through)
+
+    def _opens(self, raw: bytes, peer_public: bytes) -> bool:
+        try:
+            self._open(raw, peer_public)
+        except FederationError:
+            return False
+        return True
 
     def _peer_has(self, name: str, received_through: int) -> None:
         state = self._state.now
@@ -310,34 +363,29 @@ class Inbox:
         """Takes a blob over if its file is complete. A file seen incomplete is read again only when it has changed."""
         path = f"{self._in}/{BLOBS}/{digest}"
         try:
-            num_bytes = self._fs.size(path)
-            seen = self._stalled.get(digest)
-            if seen is not None and seen.num_bytes == num_bytes and now_us - seen.at_us < STALLED_BLOB_US:
+            mark = self._not_yet.look(path, now_us)
+            if mark is None or not self._import_or_reject(digest, path, mark, now_us):
                 return False
-            self._blobs.import_file(path, digest)
         except ObjectNotFoundError:
             return False
-        except (DigestMismatchError, LimitExceededError) as error:
-            self._blob_differs(digest, num_bytes, now_us, str(error))
+        except StorageUnavailableError:  # its message has a bound of its own
             return False
-        self._stalled.pop(digest, None)
+        self._not_yet.forget(path)
         return True
 
-    def _blob_differs(self, digest: str, num_bytes: int, now_us: int, why: str) -> None:
-        seen = self._stalled.get(digest)
-        if seen is not None and seen.num_bytes == num_bytes:
-            del self._stalled[digest]
-            self._reject(f"{BLOBS}/{digest}", why)
-        else:
-            self._stalled[digest] = _Stalled(num_bytes=num_bytes, at_us=now_us)
-
-    def _reject(self, name: str, reason: str) -> None:
-        self._report(name, reason)
+    def _import_or_reject(self, digest: str, path: str, mark: Mark, now_us: int) -> bool:
         try:
-            self._fs.remove(f"{self._in}/{name}")
-        except (StorageError, OSError):  # a directory, put there by whatever is no courier of ours
-            self._fs.remove_tree(f"{self._in}/{name}")
+            self._blobs.import_file(path, digest)
+        except (DigestMismatchError, LimitExceededError) as error:
+            if self._not_yet.differs(path, mark, now_us):
+                self._reject(f"{BLOBS}/{digest}", error)
+            return False
+        return True
 
-    def _report(self, name: str, reason: str) -> None:
+    def _reject(self, name: str, error: Exception) -> None:
+        self._report(name, str(error), type(error).__name__)
+        remove_anything(self._fs, f"{self._in}/{name}")
+
+    def _report(self, name: str, reason: str, error: str = "") -> None:
         if len(self.rejected) < MAX_REJECTED:
-            self.rejected.append(Rejected(name=name, reason=reason))
+            self.rejected.append(Rejected(name=name, reason=reason, error=error))

@@ -6,6 +6,7 @@
     out/blobs/<digest>
     in/                      the peer's out/, as far as a courier has brought it
     partial/                 blobs that a network courier has not brought in full
+    carrier/                 what a carrier over ssh has not brought in full
     state.json               the owner's counters
 
 A courier brings what `in` lacks, and takes away what `out` no longer offers: only the writer of a message deletes it.
@@ -21,12 +22,14 @@ IN: Final = "in"
 ACK: Final = "ack"
 BLOBS: Final = "blobs"
 PARTIAL: Final = "partial"
+CARRIER: Final = "carrier"
 STATE: Final = "state.json"
 STAGED_SUFFIX: Final = ".new"
 """A message that is durable and not offered yet; couriers leave it alone."""
 
 MAX_SEQUENCE: Final = 10**12 - 1
 _MESSAGE_NAME = re.compile(r"([0-9]{12})-([0-9a-f]{16})\.msg")
+_UNFINISHED_NAME = re.compile(r"[.~].*|([0-9]{12}-[0-9a-f]{16}\.msg|[0-9a-f]{64}|ack).+|.*~", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,15 @@ def parse_message_name(name: str) -> MessageName | None:
     if match is None or int(match[1]) == 0:
         return None
     return MessageName(sequence=int(match[1]), digest=match[2])
+
+
+def is_carriers_own(name: str) -> bool:
+    """Whether a name in in/ is one under which carriers keep what is unfinished.
+
+    It begins with a dot or tilde (rsync's .NAME.XXXXXX and .~tmp~), has something behind a name of ours (.filepart,
+    .part, .tmp, .new), or ends with a tilde.
+    """
+    return _UNFINISHED_NAME.fullmatch(name) is not None
 
 
 def is_named_by(name: MessageName, raw: bytes) -> bool:

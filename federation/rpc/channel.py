@@ -12,7 +12,7 @@ from federation import certificates
 from federation.durations import in_words
 from federation.errors import CertificateError, ConfigError, PeerUnavailableError, PolicyRefusedError
 from federation.no_network import NO_NETWORK_VARIABLE
-from federation.rpc.credentials import Endpoint
+from federation.rpc.credentials import DIRECT, Endpoint, Way
 
 PROTOCOL_VERSIONS: Final = (1,)
 """Versions of the courier's protocol that this release speaks, ascending."""
@@ -36,8 +36,7 @@ class ChannelSettings:
     Attributes:
         issuer_pem: the authority that the server's certificate must be of.
         certificate_pem, key_pem: of this end.
-        http_proxy: "http://[user:password@]host:port" of an HTTP CONNECT proxy; "" for none. The environment's
-            variables are never looked at: a site says in site.toml what its data pass through.
+        way: how the endpoint is reached.
     """
 
     endpoint: Endpoint
@@ -45,14 +44,30 @@ class ChannelSettings:
     issuer_pem: bytes
     certificate_pem: bytes
     key_pem: bytes
-    http_proxy: str = ""
+    way: Way = DIRECT
+
+    @property
+    def dialled(self) -> Endpoint:
+        """Where the connection goes; the name that the server must prove is the consortium's in any case.
+
+        Raises:
+            ConfigError: `connect_to` is of another form, or stands beside a proxy.
+        """
+        way = self.way
+        if not way.connect_to:
+            return self.endpoint
+        if way.http_proxy:
+            raise ConfigError(
+                "connect_to: expected no http_proxy beside it, found one", advice="Choose one of the two."
+            )
+        return Endpoint.parse(way.connect_to)
 
 
 def open_channel(settings: ChannelSettings) -> grpc.aio.Channel:
     """A channel on the running loop; the connection is made by the first call.
 
     Raises:
-        ConfigError: the proxy's address is of another form.
+        ConfigError: the proxy's address, or that of a forward, is of another form.
         PolicyRefusedError: the environment forbids this process any network.
     """
     if os.environ.get(NO_NETWORK_VARIABLE) == "1":
@@ -61,7 +76,7 @@ def open_channel(settings: ChannelSettings) -> grpc.aio.Channel:
             advice=f"{NO_NETWORK_VARIABLE}=1 forbids it; use the courier `spool`, or start without that variable.",
         )
     credentials = grpc.ssl_channel_credentials(settings.issuer_pem, settings.key_pem, settings.certificate_pem)
-    return grpc.aio.secure_channel(f"dns:///{settings.endpoint}", credentials, options=_options(settings))
+    return grpc.aio.secure_channel(f"dns:///{settings.dialled}", credentials, options=_options(settings))
 
 
 def _options(settings: ChannelSettings) -> list[tuple[str, str | int]]:
@@ -75,14 +90,15 @@ def _options(settings: ChannelSettings) -> list[tuple[str, str | int]]:
         ("grpc.use_local_subchannel_pool", 1),  # a new channel tries at once, whatever an older one met
         ("grpc.enable_retries", 0),
     ]
-    if not settings.http_proxy:
+    proxy = settings.way.http_proxy
+    if not proxy:
         return [*options, ("grpc.enable_http_proxy", 0)]
-    if _PROXY.fullmatch(settings.http_proxy) is None:
+    if _PROXY.fullmatch(proxy) is None:
         raise ConfigError(
-            f"http_proxy: expected http://HOST:PORT, found {settings.http_proxy[:120]!r}",
-            advice="gRPC knows HTTP CONNECT proxies only.",
+            f"http_proxy: expected http://HOST:PORT, found {_without_password(proxy)[:120]!r}",
+            advice="gRPC knows HTTP CONNECT proxies only; with SOCKS, use a local forward: docs/operations/network.md.",
         )
-    return [*options, ("grpc.http_proxy", settings.http_proxy)]
+    return [*options, ("grpc.http_proxy", proxy)]
 
 
 _CAUSES: Final = (
@@ -93,7 +109,7 @@ _CAUSES: Final = (
     ),
     (r"[Cc]onnection refused", "nothing listens there", "Is the coordinator served, and is the endpoint right?"),
     (
-        r"DNS resolution failed|Domain name not found|could not be resolved",
+        r"DNS resolution failed|Domain name not found|could not be resolved|address lookup failed|errors resolving",
         "this name has no address",
         "Check the endpoint's spelling and this machine's name service.",
     ),
@@ -133,8 +149,18 @@ def explained(error: PeerUnavailableError, settings: ChannelSettings, now: float
             f"this end's certificate expired {in_words(-left * certificates.DAY_SECONDS)} ago by this machine's clock",
             advice="It is renewed by itself; if that fails, ask an operator of the consortium for a new invite.",
         ) from error
-    via = f" through proxy {settings.http_proxy.rpartition('@')[2]}" if settings.http_proxy else ""
+    via = _via(settings.way)
     for pattern, words, advice in _CAUSES:
         if re.search(pattern, str(error)):
             return PeerUnavailableError(f"coordinator at {settings.endpoint}{via}: {words}", advice=advice)
     return PeerUnavailableError(f"coordinator at {settings.endpoint}{via}: {error}", advice=error.advice)
+
+
+def _via(way: Way) -> str:
+    if way.connect_to:
+        return f" through the forward at {way.connect_to}"
+    return f" through proxy {_without_password(way.http_proxy).removeprefix('http://')}" if way.http_proxy else ""
+
+
+def _without_password(proxy: str) -> str:
+    return proxy.rpartition("@")[2]

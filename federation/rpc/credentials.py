@@ -61,6 +61,23 @@ class Endpoint:
         return f"{self.host}:{self.port}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How the coordinator's endpoint is reached. Whatever the way: TLS goes from end to end.
+
+    Attributes:
+        http_proxy: "http://[user:password@]host:port" of an HTTP CONNECT proxy; "" for none. The environment's
+            variables are never looked at: a site says in site.toml what its data pass through.
+        connect_to: "host:port" that is dialled in the endpoint's place, the end of a forward to it; "" for none.
+    """
+
+    http_proxy: str = ""
+    connect_to: str = ""
+
+
+DIRECT: Final = Way()
+
+
 def roster_path(version: int) -> str:
     """Where the document of a roster version is kept."""
     return f"{ROSTERS}/{version:06d}.roster"

@@ -15,7 +15,7 @@ from federation.invite import Enrolled, Invite, Party
 from federation.roster import TrustedRosters
 from federation.rpc import credentials
 from federation.rpc.channel import ChannelSettings, explained, open_channel
-from federation.rpc.credentials import Certificates, Endpoint
+from federation.rpc.credentials import DIRECT, Certificates, Endpoint, Way
 from federation.rpc.transfers import answered
 from federation.v1 import courier_pb2 as pb
 from federation.v1.courier_pb2_grpc import EnrolmentStub
@@ -59,12 +59,13 @@ def enrolled_from_bytes(data: bytes) -> Enrolled:
     return _enrolled(reply)
 
 
-async def enrol(party: Party, found: Invite, root: str, now: float, http_proxy: str = "") -> TrustedRosters:
+async def enrol(party: Party, found: Invite, root: str, now: float, way: Way = DIRECT) -> TrustedRosters:
     """Redeems an invite and keeps what comes of it; a repetition gives the same.
 
     Args:
         root: fingerprint that the newcomer was given over another channel.
         now: this machine's clock, seconds since 1970.
+        way: how the coordinator is reached.
 
     Raises:
         InviteError: the invite does not hold, here or at the coordinator.
@@ -78,7 +79,7 @@ async def enrol(party: Party, found: Invite, root: str, now: float, http_proxy: 
         issuer_pem=found.tls_issuer.encode(),
         certificate_pem=found.certificate.encode(),
         key_pem=found.key.encode(),
-        http_proxy=http_proxy,
+        way=way,
     )
     try:
         answer = await ask(settings, bytes.fromhex(found.token), party.request, now)
@@ -89,19 +90,19 @@ async def enrol(party: Party, found: Invite, root: str, now: float, http_proxy: 
     return rosters
 
 
-async def renew(party: Party, now: float, http_proxy: str = "") -> TrustedRosters:
+async def renew(party: Party, now: float, way: Way = DIRECT) -> TrustedRosters:
     """Asks for a certificate again: a new one if the present one nears its end; and for all rosters.
 
     Raises:
         CertificateError: no certificate here can reach enrolment, or the answer does not hold.
         AccessDeniedError, TransportError: as `enrol`.
     """
-    settings = party_settings(party, now, http_proxy, for_enrolment=True)
+    settings = party_settings(party, now, way, for_enrolment=True)
     answer = await ask(settings, b"", party.request, now)
     return invite.install(party, answer, credentials.read_text(party.fs, credentials.ROOT_FILE), now)
 
 
-async def renew_if_due(party: Party, now: float, http_proxy: str = "") -> str:
+async def renew_if_due(party: Party, now: float, way: Way = DIRECT) -> str:
     """Renews a certificate that nears its end. Returns why that failed, "" if it did not or was not due.
 
     Raises:
@@ -111,7 +112,7 @@ async def renew_if_due(party: Party, now: float, http_proxy: str = "") -> str:
     if left is None or left >= credentials.RENEW_DAYS:
         return ""
     try:
-        await renew(party, now, http_proxy)
+        await renew(party, now, way)
     except FederationError as error:
         LOG.warning("the certificate, with %.1f days left, could not be renewed: %s", left, error)
         if left <= 0:
@@ -121,7 +122,7 @@ async def renew_if_due(party: Party, now: float, http_proxy: str = "") -> str:
     return ""
 
 
-def party_settings(party: Party, now: float, http_proxy: str = "", *, for_enrolment: bool = False) -> ChannelSettings:
+def party_settings(party: Party, now: float, way: Way = DIRECT, *, for_enrolment: bool = False) -> ChannelSettings:
     """The channel of an enrolled party, from its directory.
 
     Raises:
@@ -138,7 +139,7 @@ def party_settings(party: Party, now: float, http_proxy: str = "", *, for_enrolm
         issuer_pem=credentials.trusted_issuer(rosters.current),
         certificate_pem=usable,
         key_pem=certificates.key_pem(certificates.load_tls_key(fs, credentials.TLS_KEY)),
-        http_proxy=http_proxy,
+        way=way,
     )
 
 

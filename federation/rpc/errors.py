@@ -47,6 +47,7 @@ _CODES: Final[Mapping[type[FederationError], grpc.StatusCode]] = {
     errors.StorageError: grpc.StatusCode.INTERNAL,
     errors.ObjectNotFoundError: grpc.StatusCode.NOT_FOUND,
     errors.DiskFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.StorageUnavailableError: grpc.StatusCode.UNAVAILABLE,
     errors.DirectoryBusyError: grpc.StatusCode.ABORTED,
     errors.TrainingError: grpc.StatusCode.INTERNAL,
     errors.NonFinitePayloadError: grpc.StatusCode.INVALID_ARGUMENT,

@@ -73,8 +73,8 @@ def with_line(station: Station, use: Callable[[Line], Awaitable[T]], seconds: fl
 async def connected(station: Station) -> AsyncIterator[Line]:
     """A connection with a mirror over it, after the greeting. Raises FederationError, in words."""
     now = station.clock()
-    await enrolment.renew_if_due(station.party, now, station.http_proxy)
-    settings = enrolment.party_settings(station.party, now, station.http_proxy)
+    await enrolment.renew_if_due(station.party, now, station.way)
+    settings = enrolment.party_settings(station.party, now, station.way)
     in_end = InEnd(station.party.fs, station.mailbox, station.limits)
     files = ThreadPoolExecutor(NUM_FILE_THREADS, thread_name_prefix="courier-files")
     try:

@@ -21,7 +21,7 @@ from federation.log import in_one_line
 from federation.mailbox.ends import InEnd, MailboxLimits, OutEnd, Vouch
 from federation.rpc import credentials, enrolment, loop
 from federation.rpc.channel import ChannelSettings, explained, open_channel
-from federation.rpc.credentials import Certificates
+from federation.rpc.credentials import DIRECT, Certificates, Way
 from federation.rpc.mirror import DEFAULT_PACE, Mirror, Pace
 from federation.rpc.pacing import UploadPace
 from federation.rpc.status import CourierStatus, Greeting
@@ -40,7 +40,7 @@ class Station:
     Attributes:
         party: who dials, with its directory.
         mailbox: base of the mailbox with the coordinator in that directory.
-        http_proxy: see `ChannelSettings`.
+        way: how the coordinator is reached.
         max_upload_bytes_per_second: of blobs; 0 for as fast as they go.
         vouch: `BlobStore.vouch` of a store in this process that takes blobs over from the mailbox.
         clock: seconds since 1970.
@@ -48,7 +48,7 @@ class Station:
 
     party: Party
     mailbox: str
-    http_proxy: str = ""
+    way: Way = DIRECT
     max_upload_bytes_per_second: int = 0
     software: str = ""
     pace: Pace = DEFAULT_PACE
@@ -205,7 +205,7 @@ class CourierThread:
 
     async def _renew_if_due(self) -> None:
         station = self._station
-        self._renewal_failed = await enrolment.renew_if_due(station.party, self._now(), station.http_proxy)
+        self._renewal_failed = await enrolment.renew_if_due(station.party, self._now(), station.way)
         await self._files(self._note_certificate)
 
     async def _refresh_rosters(self, greeting: Greeting) -> None:
@@ -214,7 +214,7 @@ class CourierThread:
         if greeting.roster_version <= rosters.current.version:
             return
         try:
-            await enrolment.renew(self._station.party, self._now(), self._station.http_proxy)
+            await enrolment.renew(self._station.party, self._now(), self._station.way)
             self.arrived.set()
         except FederationError as error:
             LOG.warning("courier: rosters after version %d: %s", rosters.current.version, error)
@@ -223,7 +223,7 @@ class CourierThread:
 
     def _settings(self) -> ChannelSettings:
         station = self._station
-        return enrolment.party_settings(station.party, self._now(), station.http_proxy)
+        return enrolment.party_settings(station.party, self._now(), station.way)
 
     def _note_certificate(self) -> None:
         left = Certificates.read(self._station.party.fs).days_left(self._now())
@@ -272,13 +272,21 @@ class CourierThread:
         await self._files(self._note_certificate)
         if status.connected or str(error) != status.sentence:
             await self._files(self._on_change, self.status)
-        seconds = min(pace.backoff * 2.0 ** min(status.failures, 30), pace.max_backoff)
-        if isinstance(error, OverloadedError):
-            seconds = max(seconds, min(error.retry_after_seconds, 600.0))
-        await asyncio.sleep(seconds * random.uniform(0.5, 1.0))
+        await asyncio.sleep(pause_seconds(error, status.failures, pace) * random.uniform(0.5, 1.0))
 
     def _now(self) -> float:
         return self._station.clock()
 
     async def _files(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+
+
+def pause_seconds(error: FederationError, failures: int, pace: Pace) -> float:
+    """The longest pause before the next attempt, after one that failed and so many in a row before it.
+
+    Whatever is missing may stay away for days: the pause never ends the attempts, and never grows beyond its bound.
+    """
+    seconds = min(pace.backoff * 2.0 ** min(failures, 30), pace.max_backoff)
+    if isinstance(error, OverloadedError):
+        seconds = max(seconds, min(error.retry_after_seconds, 600.0))
+    return seconds

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66\x65\x64\x65ration/v1/checkpoint.proto\x12\rfederation.v1\"\x99\x01\n\nLedgerTail\x12\x13\n\x0b\x66irst_index\x18\x01 \x01(\x04\x12\x0e\n\x06leaves\x18\x02 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\x12\x10\n\x08\x63osigned\x18\x04 \x03(\x0c\x12\x0e\n\x06roster\x18\x05 \x01(\x0c\x12*\n\tsnapshots\x18\x06 \x03(\x0b\x32\x17.federation.v1.SnapshotJ\x04\x08\x07\x10\x10\"U\n\x08Snapshot\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x10\n\x08\x66ragment\x18\x02 \x01(\x04\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x13\n\x0b\x62lob_digest\x18\x04 \x01(\x0cJ\x04\x08\x05\x10\n\"=\n\x0b\x43osignature\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0c\n\x04root\x18\x02 \x01(\x0c\x12\x0c\n\x04note\x18\x03 \x01(\x0cJ\x04\x08\x04\x10\nb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66\x65\x64\x65ration/v1/checkpoint.proto\x12\rfederation.v1\"\xd2\x01\n\nLedgerTail\x12\x13\n\x0b\x66irst_index\x18\x01 \x01(\x04\x12\x0e\n\x06leaves\x18\x02 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\x12\x10\n\x08\x63osigned\x18\x04 \x03(\x0c\x12\x0e\n\x06roster\x18\x05 \x01(\x0c\x12*\n\tsnapshots\x18\x06 \x03(\x0b\x32\x17.federation.v1.Snapshot\x12\x37\n\x10suggested_starts\x18\x07 \x03(\x0b\x32\x1d.federation.v1.SuggestedStartJ\x04\x08\x08\x10\x10\"4\n\x0eSuggestedStart\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x04J\x04\x08\x03\x10\n\"U\n\x08Snapshot\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x10\n\x08\x66ragment\x18\x02 \x01(\x04\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x13\n\x0b\x62lob_digest\x18\x04 \x01(\x0cJ\x04\x08\x05\x10\n\"=\n\x0b\x43osignature\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0c\n\x04root\x18\x02 \x01(\x0c\x12\x0c\n\x04note\x18\x03 \x01(\x0cJ\x04\x08\x04\x10\nb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'federation.v1.checkpoint_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LEDGERTAIL']._serialized_start=50
-  _globals['_LEDGERTAIL']._serialized_end=203
-  _globals['_SNAPSHOT']._serialized_start=205
-  _globals['_SNAPSHOT']._serialized_end=290
-  _globals['_COSIGNATURE']._serialized_start=292
-  _globals['_COSIGNATURE']._serialized_end=353
+  _globals['_LEDGERTAIL']._serialized_end=260
+  _globals['_SUGGESTEDSTART']._serialized_start=262
+  _globals['_SUGGESTEDSTART']._serialized_end=314
+  _globals['_SNAPSHOT']._serialized_start=316
+  _globals['_SNAPSHOT']._serialized_end=401
+  _globals['_COSIGNATURE']._serialized_start=403
+  _globals['_COSIGNATURE']._serialized_end=464
 # @@protoc_insertion_point(module_scope)

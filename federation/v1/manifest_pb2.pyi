@@ -108,18 +108,20 @@ class ModelSettings(_message.Message):
     def __init__(self, hidden_size: _Optional[int] = ..., intermediate_size: _Optional[int] = ..., num_layers: _Optional[int] = ..., num_heads: _Optional[int] = ..., num_kv_heads: _Optional[int] = ..., max_positions: _Optional[int] = ..., vocab_size: _Optional[int] = ..., tie_embeddings: _Optional[bool] = ...) -> None: ...
 
 class TrainerSettings(_message.Message):
-    __slots__ = ("name", "batch_size", "sequence_length", "seed", "evaluation_bytes")
+    __slots__ = ("name", "batch_size", "sequence_length", "seed", "evaluation_bytes", "data_sets")
     NAME_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_LENGTH_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     EVALUATION_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DATA_SETS_FIELD_NUMBER: _ClassVar[int]
     name: str
     batch_size: int
     sequence_length: int
     seed: int
     evaluation_bytes: int
-    def __init__(self, name: _Optional[str] = ..., batch_size: _Optional[int] = ..., sequence_length: _Optional[int] = ..., seed: _Optional[int] = ..., evaluation_bytes: _Optional[int] = ...) -> None: ...
+    data_sets: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., batch_size: _Optional[int] = ..., sequence_length: _Optional[int] = ..., seed: _Optional[int] = ..., evaluation_bytes: _Optional[int] = ..., data_sets: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TableEntry(_message.Message):
     __slots__ = ("name", "shape", "offset")

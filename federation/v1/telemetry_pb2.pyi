@@ -36,18 +36,20 @@ PHASE_TRAINING: Phase
 PHASE_UPLOADING: Phase
 
 class AllocationReport(_message.Message):
-    __slots__ = ("run", "allocation", "state", "seconds_left", "seconds_per_step")
+    __slots__ = ("run", "allocation", "state", "seconds_left", "seconds_per_step", "start_in_seconds")
     RUN_FIELD_NUMBER: _ClassVar[int]
     ALLOCATION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
     SECONDS_PER_STEP_FIELD_NUMBER: _ClassVar[int]
+    START_IN_SECONDS_FIELD_NUMBER: _ClassVar[int]
     run: str
     allocation: str
     state: AllocationState
     seconds_left: int
     seconds_per_step: float
-    def __init__(self, run: _Optional[str] = ..., allocation: _Optional[str] = ..., state: _Optional[_Union[AllocationState, str]] = ..., seconds_left: _Optional[int] = ..., seconds_per_step: _Optional[float] = ...) -> None: ...
+    start_in_seconds: int
+    def __init__(self, run: _Optional[str] = ..., allocation: _Optional[str] = ..., state: _Optional[_Union[AllocationState, str]] = ..., seconds_left: _Optional[int] = ..., seconds_per_step: _Optional[float] = ..., start_in_seconds: _Optional[int] = ...) -> None: ...
 
 class ParticipationReport(_message.Message):
     __slots__ = ("run", "round", "phase", "step", "loss")

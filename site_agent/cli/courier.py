@@ -16,8 +16,9 @@ from federation.rpc.credentials import Certificates, Endpoint
 from federation.rpc.status import CourierStatus
 from site_agent import layout
 from site_agent.cli.setup import AS_JSON, SITE_DIR, echo
-from site_agent.courier import spool
+from site_agent.courier import round_trip, spool
 from site_agent.courier.choice import CourierKind, read_choice, read_status, write_choice
+from site_agent.courier.round_trip import read_round_trip
 from site_agent.site_config import load_site_config
 from site_agent.views import read_view
 
@@ -48,6 +49,8 @@ def courier_set(site_dir: Path, kind: str, endpoint: str | None, as_json: bool) 
     if chosen is CourierKind.SPOOL:
         text += f" Somebody has to carry {spool.where(fs, config.site)}."
         text += f"\nOn one machine: site-agent carrier {site_dir} COORDINATOR_DIR"
+        here = f"USER@HOST:{Path(site_dir).absolute()}"
+        text += f"\nFrom outside: site-agent carrier --remote {here} --site {config.site} COORDINATOR_DIR"
     echo({"courier": chosen.value, "endpoint": credentials.read_text(fs, credentials.ENDPOINT)}, text, as_json)
 
 
@@ -72,11 +75,17 @@ def courier_facts(fs: RealFileSystem) -> dict[str, object]:
         "endpoint": credentials.read_text(fs, credentials.ENDPOINT),
         "certificate_days": _days_left(fs, time.time()),
         "status": asdict(status) if status is not None else None,
+        "round_trip": {"declared_seconds": round_trip.declared_seconds(fs.root), **asdict(read_round_trip(fs))},
     }
 
 
 def courier_lines(fs: RealFileSystem, now: float) -> list[str]:
     """The courier, for people."""
+    travels = f"  {round_trip.sentence(read_round_trip(fs), round_trip.declared_seconds(fs.root))}"
+    return [*_lines_of_chosen(fs, now), travels]
+
+
+def _lines_of_chosen(fs: RealFileSystem, now: float) -> list[str]:
     chosen, status = read_choice(fs), read_status(fs)
     if chosen is CourierKind.SPOOL:
         return _spool_lines(fs, now)

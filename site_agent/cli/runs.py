@@ -3,6 +3,7 @@
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -11,9 +12,12 @@ from federation.durable.real import RealFileSystem
 from federation.durations import count
 from federation.errors import UsageError
 from federation.ids import short
-from site_agent import answers
+from site_agent import answers, layout
 from site_agent.cli.courier import courier_facts, courier_lines
+from site_agent.cli.credentials import credential_countdowns, credential_facts, credential_lines
 from site_agent.cli.setup import AS_JSON, SITE_DIR, echo
+from site_agent.failures import Retry, failure_of
+from site_agent.preflight_report import PreflightReport, preflight_line, read_preflight
 from site_agent.site_config import load_site_config
 from site_agent.views import RunView, SiteView, read_view
 
@@ -82,10 +86,15 @@ def run_ended(site_dir: Path, run_id: str, number: int, as_json: bool) -> None:
 @click.argument("site_dir", type=SITE_DIR)
 @AS_JSON
 def status(site_dir: Path, as_json: bool) -> None:
-    """Shows what the agent of SITE_DIR saw and did last, its courier and its certificate."""
+    """Shows what the agent of SITE_DIR saw and did last, its courier, and what expires."""
     view, fs = _view(site_dir), RealFileSystem(site_dir)
-    lines = [*_status_lines(view), *(f"  {line}" for line in courier_lines(fs, time.time()))]
-    echo({**dataclasses.asdict(view), "courier": courier_facts(fs)}, "\n".join(lines), as_json)
+    expiring = credential_countdowns(fs, site_dir, time.time())
+    found = _preflights(fs, view)
+    lines = [*_status_lines(view, found), *(f"  {line}" for line in courier_lines(fs, time.time()))]
+    lines += [f"  {line}" for line in credential_lines(expiring)]
+    facts: dict[str, object] = {"courier": courier_facts(fs), "credentials": credential_facts(expiring)}
+    facts["preflight"] = {run: {"ok": report.ok, **dataclasses.asdict(report)} for run, report in found.items()}
+    echo({**dataclasses.asdict(view), **facts}, "\n".join(lines), as_json)
 
 
 def _fs(site_dir: Path) -> RealFileSystem:
@@ -100,7 +109,14 @@ def _view(site_dir: Path) -> SiteView:
     return view
 
 
-def _status_lines(view: SiteView) -> list[str]:
+def _preflights(fs: RealFileSystem, view: SiteView) -> dict[str, PreflightReport]:
+    """Per run what its newest job found its machines to be, where it has got so far."""
+    jobs = {item.run: item.allocation.allocation.removeprefix("a") for item in view.runs if item.allocation.allocation}
+    read = {run: read_preflight(fs, layout.allocation_dir(run, int(number))) for run, number in jobs.items()}
+    return {run: report for run, report in read.items() if report is not None}
+
+
+def _status_lines(view: SiteView, preflights: Mapping[str, PreflightReport]) -> list[str]:
     heard = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(view.heard_at_us / 1e6)) if view.heard_at_us else "never"
     lines = [f"site {view.site}: {count(view.ledger_size, 'leaf', 'leaves')}, coordinator last heard {heard}"]
     if view.fault:
@@ -111,7 +127,11 @@ def _status_lines(view: SiteView) -> list[str]:
         lines.append(f"  waits for {count(view.blobs_wanted, 'blob')}")
     if view.waits_for_witnesses:
         lines.append("  waits for other sites' cosignatures")
-    return lines + [f"  {_line(item)}" for item in view.runs]
+    for item in view.runs:
+        lines.append(f"  {_line(item)}")
+        if item.run in preflights:
+            lines.append(f"    job {item.allocation.allocation} runs on {preflight_line(preflights[item.run])}")
+    return lines
 
 
 def _line(item: RunView) -> str:
@@ -120,4 +140,25 @@ def _line(item: RunView) -> str:
     job = item.allocation
     if job.allocation:
         line += f"  job {job.allocation} {job.state}"
-    return line + (f", {job.failures} failed in a row" if job.failures else "")
+        line += f" ({job.remark})" if job.remark else ""
+        line += f", {job.reason}: {job.sentence}" if job.sentence and job.failures else ""
+        line += f"\n    {_advice(job.reason)}" if job.sentence and job.failures else ""
+    line += f", {job.failures} failed in a row" if job.failures else ""
+    if item.draining:
+        line += f"\n    jobs are told to end: {item.draining}"
+    elif item.no_start:
+        line += f"\n    no job starts now: {item.no_start}"
+    if job.hindrance is not None:
+        head = "WAITS FOR A HUMAN" if job.hindrance.needs_human else "may wait for long"
+        line += f"\n    {head}: {job.hindrance.code}: {job.hindrance.sentence}. {job.hindrance.advice}"
+    if job.doubt:
+        number = job.allocation.removeprefix("a")
+        line += f"\n    WAITS FOR A HUMAN: {job.doubt}; see `site-agent attempt resolve SITE_DIR {item.run} {number}`"
+    return line
+
+
+def _advice(reason: str) -> str:
+    """What can be done about a failed job, and who does it."""
+    failure = failure_of(reason)
+    who = {Retry.BACKOFF: "tried again by itself", Retry.WAIT_FOR_HUMAN: "WAITS FOR A HUMAN", Retry.NEVER: "given up"}
+    return f"{who[failure.retry]}: {failure.advice}"

@@ -15,6 +15,7 @@ from site_agent import layout
 from site_agent.identity import LISTING_ADVICE, Listing, listing, load_identity
 from site_agent.setup import NewSite, init_site, install_roster
 from site_agent.site_config import SITE_FILE, load_site_config
+from site_agent.site_text import BatchChoice
 
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
 EXISTING_DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -65,6 +66,19 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     show_default=True,
     help="What becomes of manifests that policy.toml does not list; accept is for trials on one machine.",
 )
+@click.option(
+    "--launcher", type=click.Choice(["local", "slurm"]), default="local", show_default=True, help="What starts jobs."
+)
+@click.option("--partition", default="", help="Under Slurm: where jobs run.")
+@click.option("--account", default="", help="Under Slurm: what pays for them.")
+@click.option("--qos", default="", help="Under Slurm: their quality of service.")
+@click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Under Slurm: of one job.")
+@click.option(
+    "--wall-seconds",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Wall time of one job.  [default: 7200 under Slurm, else none]",
+)
 @AS_JSON
 def init(
     site_dir: Path,
@@ -74,6 +88,12 @@ def init(
     data: Path | None,
     languages: str,
     policy: str,
+    launcher: str,
+    partition: str,
+    account: str,
+    qos: str,
+    nodes: int,
+    wall_seconds: int,
     as_json: bool,
 ) -> None:
     """Makes a site's configuration, policy and keys in SITE_DIR, and a request for the consortium root."""
@@ -88,6 +108,9 @@ def init(
         data_dir="data" if data is None else str(data.resolve()),
         languages=tuple(part.strip() for part in languages.split(",") if part.strip()),
         policy=policy,
+        batch=BatchChoice(
+            launcher=launcher, partition=partition, account=account, qos=qos, nodes=nodes, seconds_limit=wall_seconds
+        ),
     )
     document = init_site(site_dir, new)
     RealFileSystem(request.resolve().parent).write(request.name, document)

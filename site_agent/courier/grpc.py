@@ -11,6 +11,7 @@ from federation.leaves import PartyKind
 from federation.mailbox.ends import Vouch
 from federation.roster import TrustedRosters
 from federation.rpc import credentials, enrolment, loop, once
+from federation.rpc.credentials import Way
 from federation.rpc.status import CourierStatus, Greeting
 from federation.rpc.thread import CourierThread, Station
 from site_agent import layout
@@ -28,12 +29,17 @@ def party_of(fs: RealFileSystem, config: SiteConfig) -> Party:
     return Party(fs=fs, kind=PartyKind.SITE, id=config.site, request=request_of(fs, config.site))
 
 
+def way_of(config: SiteConfig) -> Way:
+    """How site.toml says that the coordinator is reached."""
+    return Way(http_proxy=config.courier.http_proxy, connect_to=config.courier.connect_to)
+
+
 def station_of(fs: RealFileSystem, config: SiteConfig, vouch: Vouch | None = None) -> Station:
     """The site's end of its courier. Raises ConfigError as `party_of`."""
     return Station(
         party=party_of(fs, config),
         mailbox=layout.MAILBOX,
-        http_proxy=config.courier.http_proxy,
+        way=way_of(config),
         max_upload_bytes_per_second=config.courier.max_upload_bytes_per_second,
         software=software(),
         vouch=vouch,
@@ -65,12 +71,12 @@ def probe(fs: RealFileSystem, config: SiteConfig) -> Greeting:
 
 def enrol(fs: RealFileSystem, config: SiteConfig, invite: Invite, root: str) -> TrustedRosters:
     """Redeems an invite: see `federation.rpc.enrolment.enrol`."""
-    return loop.wait_for(enrolment.enrol(party_of(fs, config), invite, root, time.time(), config.courier.http_proxy))
+    return loop.wait_for(enrolment.enrol(party_of(fs, config), invite, root, time.time(), way_of(config)))
 
 
 def renew(fs: RealFileSystem, config: SiteConfig) -> TrustedRosters:
     """Asks for certificate and rosters again: see `federation.rpc.enrolment.renew`."""
-    return loop.wait_for(enrolment.renew(party_of(fs, config), time.time(), config.courier.http_proxy))
+    return loop.wait_for(enrolment.renew(party_of(fs, config), time.time(), way_of(config)))
 
 
 def take_reply(fs: RealFileSystem, config: SiteConfig, reply: bytes, root: str) -> TrustedRosters:

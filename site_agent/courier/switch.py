@@ -74,6 +74,11 @@ class CourierSwitch:
             self._start()
         self._tell()
 
+    @property
+    def dials(self) -> bool:
+        """Whether the chosen courier is gRPC."""
+        return self._choice.value is CourierKind.GRPC
+
     def posted(self) -> None:
         """The agent did something: there may be something to send."""
         if self._thread is not None:
@@ -102,7 +107,7 @@ class CourierSwitch:
             return
         section, before = self._section.value, self._config.courier
         self._config = self._config.model_copy(update={"courier": section})
-        if section.http_proxy != before.http_proxy:
+        if (section.http_proxy, section.connect_to) != (before.http_proxy, before.connect_to):
             self._chosen = None  # the line goes another way: begin anew
         if section.max_upload_bytes_per_second != before.max_upload_bytes_per_second:
             LOG.info("courier: max_upload_bytes_per_second is %d", section.max_upload_bytes_per_second)

@@ -37,8 +37,14 @@ def claim_allocation(fs: FileSystem, paths: AllocationPaths, claim: Claim) -> No
         FencedError: another execution holds it, or this one's fencing number is not higher than that of its last start.
     """
     fs.mkdir(paths.claim)
-    if fs.create(paths.owner, encode(claim)):
-        return
+    if not fs.create(paths.owner, encode(claim)):
+        _claim_again(fs, paths, claim)
+    if fs.exists(paths.closed):  # between two looks at the owner, perhaps
+        raise FencedError("allocation: expected to be unclaimed, found execution closed")
+
+
+def _claim_again(fs: FileSystem, paths: AllocationPaths, claim: Claim) -> None:
+    """A requeue of the execution that holds the claim already."""
     owner = read_record(fs, paths.owner, Claim)
     assert owner is not None, "claims are never removed"
     if owner.execution != claim.execution:

@@ -60,6 +60,9 @@ class Exchange:
 
     def begin(self) -> None:
         """Sets the local model to the committed one."""
+        self._begin()
+
+    def _begin(self) -> None:
         for theta, local in zip(self.model.theta, self._local.fragments(), strict=True):
             self._set_local(local, theta)
 
@@ -85,6 +88,10 @@ class Exchange:
         self.payloads[round_number] = payload
         self._restored.discard(round_number)
         return payload, digest
+
+    def resend(self, round_number: int, sink: Sink) -> None:
+        """Gives the payload of a round in flight once more."""
+        sink(self.payloads[round_number].data)
 
     def _encode(self, fragment: int, payload: ByteVector, feedback: Feedback | None, sink: Sink) -> str:
         """Where the local parameters lie if that is possible, else here: the same bytes."""
@@ -124,7 +131,7 @@ class Exchange:
         Raises:
             DigestMismatchError: the commits do not give what they say.
         """
-        self.adopt(entry, outcome)
+        self._adopt(entry, outcome)
         fragment, local = outcome.fragment, self._local.fragment(outcome.fragment)
         if outcome.kind is not OutcomeKind.COMMITTED:
             self._set_local(local, self.model.theta[fragment])
@@ -171,6 +178,9 @@ class Exchange:
 
     def adopt(self, entry: InFlight, outcome: OutcomeFile) -> None:
         """Takes over the feedback of a round if its commit lists the payload it belongs to; else it is dropped."""
+        self._adopt(entry, outcome)
+
+    def _adopt(self, entry: InFlight, outcome: OutcomeFile) -> None:
         candidate, payload = self.candidates.pop(entry.round, None), self.payloads.pop(entry.round, None)
         if payload is not None and entry.round not in self._restored:
             self._left.append(payload)
@@ -190,7 +200,7 @@ class Exchange:
         """
         for fragment, chain in enumerate(chains):
             self.model.move_to(fragment, chain)
-        self.begin()
+        self._begin()
         if forget_feedback:
             self._forget_feedback()
             self.payloads = {}

@@ -52,7 +52,7 @@ def read_theta0(path: Path, manifest: Manifest) -> list[Float32Vector]:
         raise ConfigError(f"{path}: expected theta_0, found: {error.strerror}") from error
     vectors = to_fragments(parse_tensors(data, str(path)), manifest.fragments, str(path))
     for p, (vector, digest) in enumerate(zip(vectors, manifest.plan.theta_digests, strict=True)):
-        _expect(digest_on_threads(vector, num_threads_here()), digest, f"theta_0, fragment {p}")
+        expect_digest(digest_on_threads(vector, num_threads_here()), digest, f"theta_0, fragment {p}")
     return vectors
 
 
@@ -105,11 +105,11 @@ class GlobalModel:
             StorageError: the blob is missing or damaged; nothing was changed.
             MalformedPayloadError: the blob breaks its format; theta is lost.
         """
-        blob, theta, new = _read_blob(link), self.theta[fragment], self._target(fragment)
-        digest = apply_blob_into(self._codec, theta, blob, new, num_threads=self.num_threads)
+        blob, theta, new = self._blob(fragment, link), self.theta[fragment], self._target(fragment)
+        digest = self._apply_checked(fragment, theta, blob, new)
         del blob  # what is mapped stays in memory
         forget_pages(link.blob_path)
-        _expect(digest, link.theta_digest, f"fragment {fragment} after commit {link.version}")
+        expect_digest(digest, link.theta_digest, f"fragment {fragment} after commit {link.version}")
         self._replace(fragment, new, link)
         self._num_unchecked[fragment] = 0
 
@@ -123,9 +123,9 @@ class GlobalModel:
             StorageError: the blob is missing or damaged; nothing was changed.
             MalformedPayloadError: the blob breaks its format; theta is lost.
         """
-        blob, theta, new = _read_blob(link), self.theta[fragment], self._target(fragment)
+        blob, theta, new = self._blob(fragment, link), self.theta[fragment], self._target(fragment)
         chunk = None if apply is None else lambda where, raw: apply(where, raw, theta, new)
-        apply_blob_into(self._codec, theta, blob, new, num_threads=self.num_threads, with_digest=False, apply=chunk)
+        self._apply_blob(theta, blob, new, apply=chunk)
         del blob  # what is mapped stays in memory
         forget_pages(link.blob_path)
         self._replace(fragment, new, link)
@@ -194,8 +194,8 @@ class GlobalModel:
 
     def _load(self, fragment: int, link: ChainLink) -> None:
         """Takes a snapshot, raw little-endian fp32, if it is what the ledger says. Nothing is changed otherwise."""
-        theta = _read_snapshot(link, self._tables[fragment].num_elements)
-        digest = digest_on_threads(theta, self.num_threads)
+        theta = self._snapshot(fragment, link)
+        digest = self._digest(fragment, theta)
         if digest != link.theta_digest:
             raise SnapshotRefusedError(
                 f"fragment {fragment}: expected a snapshot of version {link.version} with digest "
@@ -206,6 +206,30 @@ class GlobalModel:
 
     def _reset(self, fragment: int) -> None:
         self._set(fragment, self._theta0()[fragment], 0, self._digests0[fragment], is_ours=False)
+
+    # --- what a model of which this process holds a part does otherwise ------------------------------------------
+
+    def _blob(self, fragment: int, link: ChainLink) -> ByteVector:
+        return read_blob(link)
+
+    def _apply_checked(self, fragment: int, theta: Float32Vector, blob: ByteVector, new: Float32Vector) -> str:
+        return apply_blob_into(self._codec, theta, blob, new, num_threads=self.num_threads)
+
+    def _apply_blob(
+        self,
+        theta: Float32Vector,
+        blob: ByteVector,
+        new: Float32Vector,
+        *,
+        apply: Callable[[slice, ByteVector], None] | None = None,
+    ) -> None:
+        apply_blob_into(self._codec, theta, blob, new, num_threads=self.num_threads, with_digest=False, apply=apply)
+
+    def _snapshot(self, fragment: int, link: ChainLink) -> Float32Vector:
+        return read_snapshot(link, self._tables[fragment].num_elements)
+
+    def _digest(self, fragment: int, vector: Float32Vector) -> str:
+        return digest_on_threads(vector, self.num_threads)
 
 
 def heads(chains: Sequence[Sequence[ChainLink]]) -> tuple[int, ...]:
@@ -218,7 +242,8 @@ def with_aliases(parameters: Mapping[str, Float32Array], manifest: Manifest) -> 
     return {**parameters, **{alias.name: parameters[alias.of] for alias in manifest.aliases}}
 
 
-def _read_blob(link: ChainLink) -> ByteVector:
+def read_blob(link: ChainLink) -> ByteVector:
+    """A commit's blob, in memory that the page cache holds. Raises ObjectNotFoundError."""
     # Mapped, not copied: an agent's blobs are complete, and removed, never cut.
     try:
         with open(link.blob_path, "rb", buffering=0) as file:
@@ -230,18 +255,27 @@ def _read_blob(link: ChainLink) -> ByteVector:
         ) from error
 
 
-def _read_snapshot(link: ChainLink, num_elements: int) -> Float32Vector:
+def read_snapshot(link: ChainLink, num_elements: int, part: slice | None = None) -> Float32Vector:
+    """A snapshot of a fragment, or some elements of it.
+
+    Raises:
+        ObjectNotFoundError: there is no such file.
+        SnapshotRefusedError: it has another length than the fragment.
+    """
+    part = part or slice(0, num_elements)
     try:
-        data = np.fromfile(link.snapshot_path, dtype="<f4", count=num_elements + 1)
+        data = np.fromfile(link.snapshot_path, dtype="<f4", count=part.stop - part.start, offset=4 * part.start)
+        num_bytes = Path(link.snapshot_path).stat().st_size
     except OSError as error:
         raise ObjectNotFoundError(
             f"version {link.version}: expected its snapshot at {link.snapshot_path}, found: {error.strerror}"
         ) from error
-    if data.size != num_elements:
-        raise SnapshotRefusedError(f"version {link.version}: expected {num_elements} elements, found {data.size}")
+    if num_bytes != 4 * num_elements:
+        raise SnapshotRefusedError(f"version {link.version}: expected {num_elements} elements, found {num_bytes / 4}")
     return data.astype(np.float32, copy=False)
 
 
-def _expect(found: str, expected: str, what: str) -> None:
+def expect_digest(found: str, expected: str, what: str) -> None:
+    """Raises DigestMismatchError where they differ."""
     if found != expected:
         raise DigestMismatchError(f"{what}: expected digest {short(expected)}, found {short(found)}")

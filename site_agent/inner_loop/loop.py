@@ -17,6 +17,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 
+from federation.codecs.payload import payload_bytes
+from federation.codecs.registry import get_codec
 from federation.durable.failpoints import failpoint
 from federation.errors import LossSpikeError, NonFiniteUpdateError, ProtocolError, StaleBaseError
 from federation.ids import short
@@ -140,17 +142,20 @@ class InnerLoop:
                 return self._ready(window)
         return None
 
-    def complete(self, loss: float, tokens: int) -> None:
+    def complete(self, loss: float, tokens: int, num_steps: int = 1) -> None:
         """An inner step was taken: its mean loss in nats per token, and the tokens it trained on.
+
+        Args:
+            num_steps: inner steps that were taken as one piece, up to a whole window; the loss is their mean.
 
         Raises:
             NonFiniteUpdateError, LossSpikeError: training cannot go on; nothing of this window is sent.
             FederationError: something could not be written since the last call.
         """
         self._publisher.check()
-        seconds = self._patience.stepped()
+        seconds = self._patience.stepped(num_steps)
         self._check_loss(loss)
-        self.progress = self.progress.after_step(tokens)
+        self.progress = self.progress.after_step(tokens, num_steps)
         self._is_unsaved = True
         window = self.progress.window
         assert window is not None
@@ -160,6 +165,55 @@ class InnerLoop:
             if self._patience.should_save() and not self._publisher.is_busy:
                 self._save()
 
+    @property
+    def num_steps(self) -> int:
+        """Inner steps that this site has taken in the run, over all allocations."""
+        return self.progress.num_steps
+
+    # --- for who trains a window as one piece -----------------------------------------------------------------------
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of an inner step of the window in progress, counted from 0."""
+        window = self.progress.window
+        assert window is not None
+        order, plan = window.order, self._manifest.plan
+        nominal = plan.num_inner_steps // plan.num_fragments
+        position = order.lr_position + (step / order.num_steps) * nominal
+        return learning_rate(self._manifest.inner, position, self.progress.joined_at)
+
+    def meanwhile(self) -> str | None:
+        """To be called now and then while a window is trained: says to the agent that this goes on.
+
+        Returns:
+            A word if the job should end now, which `prepare` does; None if not.
+
+        Raises:
+            FederationError: something could not be written since the last call, or the allocation is another's.
+        """
+        self._publisher.check()
+        self._spool.check_still_ours()
+        self._report(JobPhase.TRAINING)
+        if self._patience.wall_time_is_near():
+            return "wall-time"
+        return self._asked_to_end() or ("stop" if self._spool.stop_order() is not None else None)
+
+    @property
+    def seconds_left(self) -> int:
+        """Until the allocation's wall time; -1 if there is none."""
+        return self._patience.seconds_left()
+
+    def expect_pace(self, seconds_per_step: float) -> None:
+        """What windows of this trainer have taken so far, for the reports; measured again with each one."""
+        self._patience.seconds_per_step = seconds_per_step
+
+    def end_for_lack_of_time(self, sentence: str) -> None:
+        """Ends the job between two inner steps; its successor goes on from here."""
+        self._end(EndCode.WALL_TIME, "wall-time", sentence)
+
+    def trainer_changed(self) -> None:
+        """The trainer's state is another one without an inner step taken: the next training checkpoint must have it."""
+        self._is_unsaved = True
+
     # --- windows ----------------------------------------------------------------------------------------------------
 
     def _between_windows(self) -> None:
@@ -167,12 +221,21 @@ class InnerLoop:
         if entry is not None and self._merge_if_known(entry):
             return
         order = self._next_order()
-        if order is None:
+        if order is None and self._lacks_time():
+            self._end(EndCode.WALL_TIME, "wall-time", "too little wall time is left for the next windows")
+        elif order is None:
+            self._spool.check_still_ours()  # a closed allocation gives its nodes back
             self._wait(JobPhase.IDLE, entry)
         elif self.progress.follows(order) or (self._knows_outcomes_before(order) and self._reload(order)):
             self._enter(order)
         else:
             self._wait(JobPhase.WAITING, entry)
+
+    def _lacks_time(self) -> bool:
+        """Whether no coordinator will invite this job again: an allocation needs time for its next P windows."""
+        left, schedule = self._patience.seconds_left(), self._schedule
+        needed = schedule.num_fragments * schedule.window_steps * self._patience.seconds_per_step
+        return 0 <= left < needed
 
     def _next_order(self) -> RoundOrder | None:
         """The lowest order above the last window. A round that ended without this site is passed over."""
@@ -237,11 +300,9 @@ class InnerLoop:
         order = window.order
         if window.step == 0:
             self._check_base(order)
-        nominal = self._manifest.plan.num_inner_steps // self._manifest.plan.num_fragments
-        position = order.lr_position + (window.step / order.num_steps) * nominal
         self._report(JobPhase.TRAINING)
         self._patience.busy()
-        return learning_rate(self._manifest.inner, position, self.progress.joined_at)
+        return self.rate_at(window.step)
 
     def _check_base(self, order: RoundOrder) -> None:
         model, p = self._exchange.model, order.fragment
@@ -261,23 +322,23 @@ class InnerLoop:
             self._patience.saved()
         with ExitStack() as until_published:
             file = until_published.enter_context(self._spool.begin_payload())
-            payload, digest = self._exchange.encode(order.round, order.fragment, file.write)
-            update = self._update_file(window, digest, payload.size)
+            _, digest = self._exchange.encode(order.round, order.fragment, file.write)
+            update = self._update_file(window, digest)
             until_published.pop_all()
         self._publisher.publish(self.progress, update, file, is_saved=not self._is_unsaved)
         self.progress = self.progress.after_boundary(update)
         self._is_unsaved = self._is_confirmed = True
         self._windows_since_evaluation += 1
 
-    def _update_file(self, window: Window, digest: str, num_bytes: int) -> UpdateFile:
-        order = window.order
+    def _update_file(self, window: Window, digest: str) -> UpdateFile:
+        order, codec = window.order, get_codec(self._manifest.codecs.up)
         return UpdateFile(
             round=order.round,
             fragment=order.fragment,
             base_digest=order.base_digest,
             codec=self._manifest.codecs.up,
             payload_digest=digest,
-            payload_bytes=num_bytes,
+            payload_bytes=payload_bytes(codec, self._manifest.fragments[order.fragment].num_elements),
             weight_tokens=self.progress.tokens - self.progress.tokens_at_boundary[order.fragment],
             new_tokens=window.tokens,
             num_steps=window.step,

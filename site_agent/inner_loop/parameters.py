@@ -213,7 +213,7 @@ def _flat_views(table: FragmentTable, shards: dict[str, list[Shard]]) -> list[to
     views: list[tuple[int, torch.Tensor]] = []
     for entry in table.entries:
         for shard in shards[entry.name]:
-            offset = _flat_offset(shard.where, entry.shape)
+            offset = flat_offset(shard.where, entry.shape)
             if offset is None or not shard.tensor.is_contiguous():
                 return []
             views.append((entry.offset + offset, shard.tensor.detach().view(-1)))
@@ -222,7 +222,7 @@ def _flat_views(table: FragmentTable, shards: dict[str, list[Shard]]) -> list[to
 
 def _segments_of(entry: TableEntry, shards: Sequence[Shard]) -> list[tuple[int, Float32Vector, list[Staged]]]:
     """Flat pieces of one parameter by offset in it; the whole parameter at once if a shard of it is not flat in it."""
-    offsets = [_flat_offset(shard.where, entry.shape) for shard in shards]
+    offsets = [flat_offset(shard.where, entry.shape) for shard in shards]
     if any(offset is None for offset in offsets):
         whole = np.empty(entry.shape, np.float32)
         staged = [Staged(shard.tensor.detach(), whole[shard.where]) for shard in shards]
@@ -242,7 +242,7 @@ def _flat(shard: Shard) -> tuple[Float32Vector, list[Staged]]:
     return copy.view(-1).numpy(), [Staged(tensor, copy.numpy())]
 
 
-def _flat_offset(where: GlobalSlice, shape: Sequence[int]) -> int | None:
+def flat_offset(where: GlobalSlice, shape: Sequence[int]) -> int | None:
     """Where a shard's first element lies in its flattened parameter; None if others lie between its elements."""
     sizes = [part.stop - part.start for part in where]
     cut = next((d for d, size in enumerate(sizes) if size != 1), len(sizes))

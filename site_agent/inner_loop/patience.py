@@ -64,9 +64,11 @@ class Patience:
         seconds_per_step: running mean of inner steps, 0.0 before the first.
     """
 
-    def __init__(self, order: WorkOrder, clock: Clock) -> None:
+    def __init__(self, order: WorkOrder, clock: Clock, ends_at: float = 0.0) -> None:
+        """`ends_at`: unix time at which the allocation is over, 0 if nobody said: then its time runs from now."""
         self._order, self._clock = order, clock
         self._began = clock.now()
+        self._ends_at = ends_at or self._began + order.seconds_limit
         self._pauses = Pauses(order.first_poll_seconds, order.poll_seconds)
         self._step_began = 0.0
         self._saved = self._began
@@ -107,9 +109,9 @@ class Patience:
         self._pauses.reset()
         self._step_began = self._clock.now()
 
-    def stepped(self) -> float:
-        """An inner step is over; its seconds."""
-        seconds = max(0.0, self._clock.now() - self._step_began)
+    def stepped(self, num_steps: int = 1) -> float:
+        """An inner step is over, or so many that were taken as one piece; the seconds of one."""
+        seconds = max(0.0, self._clock.now() - self._step_began) / num_steps
         old = self.seconds_per_step
         self.seconds_per_step = seconds if not old else 0.9 * old + 0.1 * seconds
         return seconds
@@ -122,12 +124,13 @@ class Patience:
         """Until the allocation's wall time; -1 if there is none."""
         if not self._order.seconds_limit:
             return -1
-        return max(0, int(self._order.seconds_limit - (self._clock.now() - self._began)))
+        return max(0, int(self._ends_at - self._clock.now()))
 
     def wall_time_is_near(self) -> bool:
         """Whether only the margin for a training checkpoint is left."""
         limit = self._order.seconds_limit
-        return limit > 0 and self._clock.now() - self._began >= limit - min(MARGIN_SECONDS, limit / 10)
+        margin = min(self._order.drain_seconds, limit / 2) or min(MARGIN_SECONDS, limit / 10)
+        return limit > 0 and self._clock.now() >= self._ends_at - margin
 
     def should_save(self) -> bool:
         """Whether the last training checkpoint is old."""

@@ -115,11 +115,11 @@ class Progress:
         """A round below which every merge position is passed: at most P are in flight."""
         return max(0, order.round - schedule.num_fragments)
 
-    def after_step(self, tokens: int) -> "Progress":
-        """One inner step later."""
+    def after_step(self, tokens: int, num_steps: int = 1) -> "Progress":
+        """So many inner steps later, which trained on so many tokens together."""
         assert self.window is not None
-        window = replace(self.window, step=self.window.step + 1, tokens=self.window.tokens + tokens)
-        return replace(self, window=window, num_steps=self.num_steps + 1, tokens=self.tokens + tokens)
+        window = replace(self.window, step=self.window.step + num_steps, tokens=self.window.tokens + tokens)
+        return replace(self, window=window, num_steps=self.num_steps + num_steps, tokens=self.tokens + tokens)
 
     def after_boundary(self, update: UpdateFile) -> "Progress":
         """The window is encoded and published."""

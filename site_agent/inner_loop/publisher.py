@@ -22,6 +22,7 @@ from site_agent.inner_loop.spool import JobSpool
 from site_agent.inner_loop.writer import Writer
 from site_agent.jobs import UpdateFile
 from site_agent.trainer.checkpoint import TrainingCheckpoints
+from site_agent.trainer.pieces import TRAINER_PARTS, trainer_pieces
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +90,9 @@ class Publisher:
         """What a predecessor published may not have been taken over: the same bytes lie in this allocation too."""
         for entry in progress.in_flight:
             if entry.update is not None and self._spool.outcome(entry.round) is None:
-                self._spool.write_payload(entry.round, self._exchange.payloads[entry.round].data)
+                with self._spool.begin_payload() as file:
+                    self._exchange.resend(entry.round, file.write)
+                    self._spool.write_payload(entry.round, file)
                 self._spool.publish(replace(entry.update, fencing=self._spool.claim.fencing))
 
     def resume(self) -> Progress | None:
@@ -125,6 +128,8 @@ class Publisher:
             trainer=dict(state.values),
         )
         parts: dict[str, Any] = {**self._exchange.lend(without), "trainer": dict(state.tensors)}
+        if state.parts:
+            parts[f"{TRAINER_PARTS}0"] = trainer_pieces(state)
 
         def write() -> None:
             try:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from federation.errors import ConfigError
 from federation.leaves import LanguageScore
 
 GlobalSlice: TypeAlias = tuple[slice, ...]
@@ -38,17 +39,34 @@ class StepResult(NamedTuple):
     tokens: int
 
 
+class StatePart(NamedTuple):
+    """What this rank holds of a tensor of state that is spread over ranks: flat, elements in a row.
+
+    Attributes:
+        start: of its first element in the whole tensor, flattened.
+    """
+
+    start: int
+    tensor: torch.Tensor
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainerState:
     """All of a trainer's state except the parameters: optimizer, generators, data cursor.
 
+    In a job of several ranks, tensors and values are taken from rank 0 (with the generators of every rank) and given
+    to all. What is put back may be another number of ranks': a tensor of which there were parts is in `tensors` then,
+    as if it had been whole and flat; `trainer.pieces.range_of` reads a range of it.
+
     Attributes:
         tensors: by name, any dtype.
         values: JSON values.
+        parts: by name; together the ranks hold the whole.
     """
 
     tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, StatePart] = field(default_factory=dict)
 
 
 class Trainer(Protocol):
@@ -81,6 +99,42 @@ def whole(tensor: torch.Tensor) -> GlobalSlice:
 
 
 def shards_of(model: torch.nn.Module) -> list[Shard]:
-    """The trainable parameters of an ordinary module, each storage once."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    return [Shard(name, whole(p), p.detach()) for name, p in named]
+    """The trainable parameters of a module as far as this rank holds them, each storage once.
+
+    Names are those of the module inside `DistributedDataParallel`; of a DTensor (`fully_shard`) it is the local part.
+    """
+    module = model.module if isinstance(model, torch.nn.parallel.DistributedDataParallel) else model
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    return [Shard(name, *local_part(p)) for name, p in named]
+
+
+def local_part(tensor: torch.Tensor) -> tuple[GlobalSlice, torch.Tensor]:
+    """Which part of a parameter this rank holds, and a view of it.
+
+    Raises:
+        ConfigError: it is laid out in a way that is neither whole nor cut along a dimension.
+    """
+    spread: Any = tensor
+    if not hasattr(spread, "placements"):
+        return whole(tensor), tensor.detach()
+    where = list(whole(tensor))
+    for mesh_dim, placement in enumerate(spread.placements):
+        if placement.is_replicate():
+            continue
+        if type(placement).__name__ != "Shard":
+            raise ConfigError(
+                f"parameter of shape {list(tensor.shape)}: expected Shard or Replicate, found {placement}"
+            )
+        mesh = spread.device_mesh
+        where[placement.dim] = _cut(where[placement.dim], mesh.size(mesh_dim), mesh.get_local_rank(mesh_dim))
+    local: torch.Tensor = spread.detach().to_local()
+    if tuple(part.stop - part.start for part in where) != tuple(local.shape):
+        raise ConfigError(f"parameter of shape {list(tensor.shape)}: expected the part {where}, found {local.shape}")
+    return tuple(where), local
+
+
+def _cut(part: slice, num_parts: int, index: int) -> slice:
+    """What `torch.chunk` gives the part of this index."""
+    size = -(-(part.stop - part.start) // num_parts)
+    start = min(part.stop, part.start + index * size)
+    return slice(start, min(part.stop, start + size))

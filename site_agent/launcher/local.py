@@ -99,7 +99,7 @@ class LocalLauncher(Launcher):
         self._environment = environment
         self._children: dict[int, subprocess.Popen[bytes]] = {}
 
-    def submit(self, allocation_dir: Path, name: str, fencing: int) -> str:
+    def submit(self, allocation_dir: Path, name: str, fencing: int, begin_after_seconds: int = 0) -> str:
         directory = allocation_dir.absolute()
         if not directory.is_dir():
             raise LaunchFailedError(f"job {name}: expected the allocation directory {directory}, found none")

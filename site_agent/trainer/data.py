@@ -1,47 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text as bytes: which files, which side of the split, and which sequences in which order.
+"""Training sequences: which data set, which place in it, in which order, and which rank takes them.
 
-A sequence is a beginning-of-text mark (256) and bytes of one language from any offset. The n-th sequence of a site is
-a pure function of (seed, site, n): the cursor is the whole state, and a resumed job continues exactly there.
+The n-th sequence of a site is a pure function of (seed, site, n): 16 bytes of BLAKE2b over n, keyed with both others.
+The first 8 choose the data set: modulo their number where all weigh alike, else by their place among the cumulated
+weights (exact fractions of 2^64, no floating point). The last 8 choose the place. So the cursor is the whole state, a
+resumed job continues exactly there, and neither world size nor batch size moves a sequence.
+
+A sequence of bytes is a beginning-of-text mark (256) and bytes of one data set from any offset; a sequence of token ids
+is as many ids and the one behind them.
 """
 
-import gzip
-import zlib
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from hashlib import blake2b
+from itertools import accumulate
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from federation.errors import ConfigError
-from federation.text_split import Split, split_of
+from federation.text_split import Split
+from site_agent.data_sets import DataFormat, DataSet
+from site_agent.trainer.data_bytes import Bytes, Text, WholeText, first_bytes, text_of
+from site_agent.trainer.data_documents import documents, text_files
+
+__all__ = [
+    "BEGIN_OF_TEXT",
+    "BytePool",
+    "Bytes",
+    "Pool",
+    "SequenceSource",
+    "load_split",
+    "read_lines",
+    "simple_set",
+    "text_files",
+    "with_inputs",
+]
 
 BEGIN_OF_TEXT = 256
-"""The token in front of every sequence; smaller ones are bytes."""
+"""The token in front of every sequence of bytes; smaller ones are bytes."""
 
-Bytes = NDArray[np.uint8]
+_DRAWS = 2**64
 
 
-def text_files(data_dir: Path, language: str) -> list[Path]:
-    """Files of one language, by name: `<language>.txt`, `<language>.<anything>.txt`, also with .gz, ascending.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    found = [
-        path
-        for path in data_dir.iterdir()
-        if path.name.startswith((f"{language}.", f"{language}-", f"{language}_"))
-        and path.name.endswith((".txt", ".txt.gz"))
-    ]
-    if not found:
-        raise ConfigError(
-            f"{data_dir}: expected text of language {language}, found no {language}*.txt or {language}*.txt.gz",
-            advice="Set data_dir and languages in the site's site.toml to what is there.",
-        )
-    return sorted(found)
+def simple_set(data_dir: Path, language: str) -> DataSet:
+    """The data set of one language in the simple way of site.toml: `text_files` are its files."""
+    return DataSet(name=language, path=str(data_dir), format=DataFormat.TEXT, language=language)
 
 
 def read_lines(paths: Sequence[Path]) -> Iterator[str]:
@@ -51,16 +58,12 @@ def read_lines(paths: Sequence[Path]) -> Iterator[str]:
         ConfigError: a file cannot be read, unpacked or decoded.
     """
     for path in paths:
-        opener = gzip.open if path.suffix == ".gz" else open
-        try:
-            with opener(path, "rt", encoding="utf-8", newline="\n") as file:
-                yield from (line for line in (raw.rstrip("\r\n") for raw in file) if line)
-        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-            raise ConfigError(f"{path}: expected readable UTF-8 text, found: {error}") from error
+        data = DataSet(name="text", path=str(path), format=DataFormat.TEXT, language="")
+        yield from (text for text, _ in documents(data, path))
 
 
 def load_split(data_dir: Path, language: str, split: Split, max_bytes: int | None = None) -> Bytes:
-    """One side of one language's text as uint8[n], lines joined by line ends.
+    """One side of one language's text in memory as uint8[n], lines joined by line ends.
 
     Args:
         max_bytes: stop after so many bytes; None reads all.
@@ -68,42 +71,97 @@ def load_split(data_dir: Path, language: str, split: Split, max_bytes: int | Non
     Raises:
         ConfigError: no file, an unreadable one, or no line on this side.
     """
-    text = bytearray()
-    for line in read_lines(text_files(data_dir, language)):
-        if split_of(line) is split:
-            text += line.encode() + b"\n"
-            if max_bytes is not None and len(text) >= max_bytes:
-                break
-    if not text:
-        raise ConfigError(f"{data_dir}: expected {split} lines of language {language}, found none")
-    data = np.frombuffer(bytes(text), np.uint8)
-    return data if max_bytes is None else data[:max_bytes]
+    data, files = simple_set(data_dir, language), text_files(data_dir, language)
+    if max_bytes is not None:
+        return first_bytes(data, split, max_bytes, files)
+    text = text_of(data, split, None, files)
+    return text.read(0, text.size)
+
+
+class Pool(Protocol):
+    """Where sequences are drawn from."""
+
+    def sequence(self, draw: int, redraw: Callable[[int], int], length: int) -> NDArray[np.int64]:
+        """int64[length + 1]: inputs, and one further they are the labels.
+
+        Args:
+            draw: 64 random bits.
+            redraw: further 64 bits for the same sequence, by the number of the attempt.
+        """
+
+
+class BytePool:
+    """Bytes of a text, each offset alike; a text that is shorter than a sequence is repeated."""
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+
+    def sequence(self, draw: int, redraw: Callable[[int], int], length: int) -> NDArray[np.int64]:
+        """int64[length + 1]: `BEGIN_OF_TEXT` and bytes."""
+        if self._text.size < length:
+            self._text = WholeText(data=np.tile(self._text.read(0, self._text.size), -(-length // self._text.size)))
+        offset = draw % (self._text.size - length + 1)
+        found = np.empty(length + 1, np.int64)
+        found[0], found[1:] = BEGIN_OF_TEXT, self._text.read(offset, length)
+        return found
 
 
 class SequenceSource:
-    """Training sequences of one site in their order; the languages take equal parts.
+    """Training sequences of one site in their order.
 
     Attributes:
-        cursor: number of the next sequence.
+        cursor: number of the next sequence, counted over all ranks.
     """
 
-    def __init__(self, texts: Sequence[Bytes], *, sequence_length: int, seed: int, site: str) -> None:
+    def __init__(
+        self,
+        texts: Sequence[Bytes | Pool],
+        *,
+        sequence_length: int,
+        seed: int,
+        site: str,
+        weights: Sequence[float] = (),
+    ) -> None:
+        """
+        Args:
+            texts: uint8 arrays, or pools.
+            weights: one above 0 for each of them; () for equal parts.
+        """
         self.cursor = 0
         self._length = sequence_length
-        self._texts = [_at_least(text, sequence_length) for text in texts]
+        self._pools = [BytePool(WholeText(data=t)) if isinstance(t, np.ndarray) else t for t in texts]
+        self._bounds = _bounds(weights)
         self._key = blake2b(f"{seed}/{site}".encode(), digest_size=32).digest()
 
-    def next_batch(self, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and labels, int64[batch_size, sequence_length]; input t is the byte before label t."""
-        labels = np.stack([self._sequence(self.cursor + i) for i in range(batch_size)])
-        self.cursor += batch_size
-        return with_inputs(labels)
+    def next_batch(self, batch_size: int, rank: int = 0, world_size: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+        """This rank's part of the next `batch_size` sequences: those whose number leaves `rank` modulo `world_size`.
 
-    def _sequence(self, number: int) -> Bytes:
-        draw = blake2b(number.to_bytes(8, "big"), digest_size=16, key=self._key).digest()
-        text = self._texts[int.from_bytes(draw[:8], "big") % len(self._texts)]
-        offset = int.from_bytes(draw[8:], "big") % (text.size - self._length + 1)
-        return text[offset : offset + self._length]
+        Every rank asks for the same `batch_size`, and every cursor moves by it. Where `world_size` does not divide it,
+        some ranks get one sequence more than others, perhaps none.
+
+        Returns:
+            Inputs and labels, int64[b, sequence_length]; input t is the token before label t.
+        """
+        numbers = range(self.cursor, self.cursor + batch_size)
+        found = [self._sequence(number) for number in numbers if number % world_size == rank]
+        self.cursor += batch_size
+        both = np.stack(found) if found else np.empty((0, self._length + 1), np.int64)
+        inputs, labels = (np.ascontiguousarray(part) for part in (both[:, :-1], both[:, 1:]))
+        return torch.from_numpy(inputs), torch.from_numpy(labels)
+
+    def _sequence(self, number: int) -> NDArray[np.int64]:
+        def draw(message: bytes) -> bytes:
+            return blake2b(message, digest_size=16, key=self._key).digest()
+
+        def redraw(attempt: int) -> int:
+            return int.from_bytes(draw(number.to_bytes(8, "big") + attempt.to_bytes(8, "big"))[8:], "big")
+
+        drawn = draw(number.to_bytes(8, "big"))
+        pool = self._pools[self._choice(int.from_bytes(drawn[:8], "big"))]
+        return pool.sequence(int.from_bytes(drawn[8:], "big"), redraw, self._length)
+
+    def _choice(self, drawn: int) -> int:
+        return bisect_right(self._bounds, drawn) if self._bounds else drawn % len(self._pools)
 
 
 def with_inputs(labels: Bytes) -> tuple[torch.Tensor, torch.Tensor]:
@@ -113,5 +171,9 @@ def with_inputs(labels: Bytes) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat([first_B1, labels_BL[:, :-1]], dim=1), labels_BL
 
 
-def _at_least(text: Bytes, length: int) -> Bytes:
-    return text if text.size >= length else np.tile(text, -(-length // text.size))
+def _bounds(weights: Sequence[float]) -> list[int]:
+    """Where the parts of all but the first begin within 2^64 draws; [] for equal parts."""
+    if len(set(weights)) <= 1:
+        return []
+    exact = [Fraction(weight) for weight in weights]
+    return [int(part * _DRAWS / sum(exact)) for part in accumulate(exact[:-1])]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One execution of the reference trainer: `python -m site_agent.trainer.job ALLOCATION_DIR`.
+"""One execution of the reference trainer: `python -m site_agent.trainer.job ALLOCATION_DIR`, also under torchrun.
 
 Claims the allocation, runs the golden vectors, catches up (training checkpoint, or theta_0 and the commit blobs), then
 trains what is ordered until the agent, the batch system or an error ends it. Exit status: 0 if a successor can simply
@@ -14,7 +14,10 @@ from federation.errors import FederationError
 from federation.garbage import spare_what_is_loaded
 from federation.no_network import forbid_sockets
 from site_agent.inner_loop.claim import FencedError
-from site_agent.inner_loop.session import Allocation, ask_on_signals
+from site_agent.inner_loop.last_word import end_process
+from site_agent.inner_loop.rank_allocations import open_allocation
+from site_agent.inner_loop.session import ask_on_signals
+from site_agent.inner_loop.team import rank_here
 from site_agent.jobs import JobEnded
 
 EXIT_FENCED = 3
@@ -27,15 +30,18 @@ def run(directory: Path) -> JobEnded:
     Raises:
         FederationError: it could not go on; the reason is in `ended.json` unless the allocation is another's.
     """
-    asked_to_end = ask_on_signals()
-    allocation = Allocation(directory)
+    # A rank that waits for rank 0 to claim the allocation has nothing to lose: a signal ends it at once.
+    asked_to_end = ask_on_signals() if rank_here() == 0 else None
+    allocation = open_allocation(directory)
+    asked_to_end = asked_to_end or ask_on_signals()
     with allocation.reporting_failures():
         # Seconds of import time come after the claim: an execution that must not run ends at once.
         from site_agent.trainer.llama import for_order
 
         manifest = allocation.read_manifest()
-        trainer, evaluator = for_order(manifest, allocation.order)
-        loop = allocation.loop(manifest, trainer, evaluator)
+        allocation.check_machine()
+        trainer, evaluator = allocation.together(lambda: for_order(manifest, allocation.order))
+        loop = allocation.member(manifest, trainer, evaluator)
         loop.begin(asked_to_end)
         spare_what_is_loaded()
         while (rate := loop.prepare()) is not None:
@@ -65,4 +71,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_process(main(sys.argv[1:]))

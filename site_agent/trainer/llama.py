@@ -10,6 +10,7 @@ import torch
 from federation.leaves import LanguageScore
 from federation.manifest import InnerSettings, Manifest
 from federation.text_split import Split
+from site_agent.inner_loop.preflight import device_of_rank
 from site_agent.inner_loop.seam import Float32Array, Shard, StepResult, TrainerState, shards_of
 from site_agent.inner_loop.torch_state import (
     generator_state,
@@ -19,8 +20,10 @@ from site_agent.inner_loop.torch_state import (
 )
 from site_agent.jobs import WorkOrder
 from site_agent.trainer.data import Bytes, SequenceSource, load_split
-from site_agent.trainer.evaluate import evaluate, held_out_texts
-from site_agent.trainer.model import build_model, trainable_parameters
+from site_agent.trainer.data_sources import HeldOutTokens, data_of, source_of
+from site_agent.trainer.evaluate import evaluate
+from site_agent.trainer.model import build_model, layers_of, trainable_parameters
+from site_agent.trainer.ranks import RankShare
 
 
 def make_repeatable(num_threads: int, seed: int) -> None:
@@ -50,23 +53,34 @@ class LlamaTrainer:
 
     Args:
         sources: sequences of this site; a data-parallel baseline gives those of several, one batch of each per step.
+        share: of this process, if the job has several ranks.
     """
 
-    def __init__(self, manifest: Manifest, sources: list[SequenceSource], device: str = "cpu") -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        sources: list[SequenceSource],
+        device: str = "cpu",
+        share: RankShare | None = None,
+    ) -> None:
+        self._share = share or RankShare()
+        self._share.check(manifest.trainer.batch_size)
         self.model = build_model(manifest.model).to(device)
+        self._share.spread(self.model, layers_of(self.model), device)
         self._sources, self._device = sources, device
         self._inner, self._batch_size = manifest.inner, manifest.trainer.batch_size
         self._optimizer = make_optimizer(self.model, manifest.inner)
 
     def step(self, lr: float) -> StepResult:
-        """One inner step at this learning rate: forward, backward, clip, AdamW."""
+        """One inner step at this learning rate: forward, backward, clip, AdamW; this rank's loss and tokens."""
         batches = [source.next_batch(self._batch_size) for source in self._sources]
-        inputs_BL = torch.cat([inputs for inputs, _ in batches]).to(self._device)
-        labels_BL = torch.cat([labels for _, labels in batches]).to(self._device)
+        inputs_BL = torch.cat([self._share.of_batch(inputs) for inputs, _ in batches]).to(self._device)
+        labels_BL = torch.cat([self._share.of_batch(labels) for _, labels in batches]).to(self._device)
         logits_NV = self.model(input_ids=inputs_BL).logits.flatten(0, 1)
         loss = torch.nn.functional.cross_entropy(logits_NV, labels_BL.flatten())
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self._share.average_gradients(self.model.parameters())
         if self._inner.grad_clip > 0:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._inner.grad_clip, foreach=False)
         for group in self._optimizer.param_groups:
@@ -75,14 +89,15 @@ class LlamaTrainer:
         return StepResult(loss=float(loss.detach()), tokens=labels_BL.numel())
 
     def local_shards(self) -> Iterable[Shard]:
-        """Every parameter, whole."""
+        """Every parameter, as far as this rank holds it."""
         return shards_of(self.model)
 
     def state_dict(self) -> TrainerState:
         """Optimizer, generators and data cursors."""
         state = optimizer_state(self._optimizer)
         cursors = [source.cursor for source in self._sources]
-        return TrainerState(tensors={**state.tensors, **generator_state()}, values={**state.values, "cursors": cursors})
+        tensors, values = {**state.tensors, **generator_state()}, {**state.values, "cursors": cursors}
+        return TrainerState(tensors=tensors, values=values, parts=state.parts)
 
     def load_state_dict(self, state: TrainerState) -> None:
         """Puts them back."""
@@ -95,7 +110,7 @@ class LlamaTrainer:
 class HeldOutEvaluator:
     """Scores models on a site's held-out text, on a model of its own."""
 
-    def __init__(self, manifest: Manifest, texts: Mapping[str, Bytes], device: str = "cpu") -> None:
+    def __init__(self, manifest: Manifest, texts: Mapping[str, Bytes | HeldOutTokens], device: str = "cpu") -> None:
         self._manifest, self._texts, self._device = manifest, texts, device
         self._model: torch.nn.Module | None = None
 
@@ -131,8 +146,10 @@ def for_order(manifest: Manifest, order: WorkOrder) -> tuple[LlamaTrainer, HeldO
         ConfigError: data or model settings do not hold.
     """
     make_repeatable(order.num_threads, order.seed)
-    data_dir = Path(order.data_dir)
-    source = site_source(manifest, data_dir, order.languages, order.site, order.seed)
-    texts = held_out_texts(data_dir, order.languages, manifest.trainer.evaluation_bytes)
-    trainer = LlamaTrainer(manifest, [source], order.device)
-    return trainer, HeldOutEvaluator(manifest, texts, order.device)
+    source = source_of(manifest, order)
+    texts = data_of(order).held_out(manifest.trainer.evaluation_bytes)
+    device, share = str(device_of_rank(order.device)), RankShare.here(order.parallelism)
+    if device.startswith("cuda"):
+        torch.cuda.set_device(torch.device(device))
+    trainer = LlamaTrainer(manifest, [source], device, share)
+    return trainer, HeldOutEvaluator(manifest, texts, device)

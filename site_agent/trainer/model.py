@@ -2,6 +2,7 @@
 """The reference trainer's model: a Llama-style decoder over bytes, in fp32, built from a manifest's numbers only."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -42,6 +43,12 @@ def build_model(settings: ModelSettings) -> torch.nn.Module:
 def trainable_parameters(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter]]:
     """Canonical name and live parameter, each storage once, in the model's order."""
     return ((name, p) for name, p in model.named_parameters() if p.requires_grad)
+
+
+def layers_of(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """The decoder's layers, first to last: what is sharded one by one."""
+    decoder: Any = model
+    yield from decoder.model.layers
 
 
 def aliases(model: torch.nn.Module) -> tuple[Alias, ...]:

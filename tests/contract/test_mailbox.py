@@ -20,6 +20,7 @@ from federation.errors import (
     InvalidTransition,
     LimitExceededError,
     ObjectNotFoundError,
+    StorageUnavailableError,
     UsageError,
 )
 from federation.leaves import Reason
@@ -337,16 +338,112 @@ def test_junk_is_removed_and_reported_and_counts_for_nothing(
     assert coordinator.numbers(SITE_PUBLIC) == [1]
 
 
-def test_bytes_under_the_name_of_others_are_rejected(site: Party, coordinator: Party) -> None:
+def test_bytes_under_the_name_of_others_are_rejected_when_they_no_longer_change(
+    site: Party, coordinator: Party
+) -> None:
     site.box.post(body(1))
     bring(site, coordinator)
     name = next(n for n in coordinator.fs.list(f"{COORDINATOR}/in") if n.endswith(".msg"))
     whole = coordinator.fs.read(f"{COORDINATOR}/in/{name}")
     put(coordinator, name, whole[:-1])
     assert coordinator.numbers(SITE_PUBLIC) == []
+    assert coordinator.numbers(SITE_PUBLIC, NOW_US + 59_000_000) == []
+    assert reasons(coordinator) == []
+    assert coordinator.fs.exists(f"{COORDINATOR}/in/{name}")
+    assert coordinator.numbers(SITE_PUBLIC, NOW_US + 60_000_000) == []
     assert "incomplete" in reasons(coordinator)[0]
+    assert coordinator.box.rejected[0].error == "DigestMismatchError"
+    bring(site, coordinator)
+    assert coordinator.numbers(SITE_PUBLIC, NOW_US + 60_000_000) == [1]
+
+
+@pytest.mark.parametrize("torn", [0, 1, -1])
+def test_a_message_that_is_still_being_written_is_not_taken_away(site: Party, coordinator: Party, torn: int) -> None:
+    """A carrier that writes straight to the final name."""
+    site.box.post(body(1))
+    bring(site, coordinator)
+    name = next(n for n in coordinator.fs.list(f"{COORDINATOR}/in") if n.endswith(".msg"))
+    whole = coordinator.fs.read(f"{COORDINATOR}/in/{name}")
+    put(coordinator, name, whole[:torn])
+    assert coordinator.numbers(SITE_PUBLIC) == []
+    assert coordinator.fs.read(f"{COORDINATOR}/in/{name}") == whole[:torn]
+    put(coordinator, name, whole)
+    assert coordinator.numbers(SITE_PUBLIC, NOW_US + 1_000_000) == [1]
+    assert reasons(coordinator) == []
+
+
+def test_a_torn_acknowledgement_waits_for_the_rest(site: Party, coordinator: Party) -> None:
+    site.box.post(body(1))
+    bring(site, coordinator)
+    coordinator.numbers(SITE_PUBLIC)
+    coordinator.box.acknowledge()
+    slot = coordinator.fs.read(f"{COORDINATOR}/out/ack")
+    for torn in (slot[:0], slot[:-7]):
+        put(site, "ack", torn)
+        assert site.box.collect(COORDINATOR_PUBLIC, NOW_US) == []
+        assert site.fs.exists(f"{SITE}/in/ack")
+    put(site, "ack", slot)
+    site.box.collect(COORDINATOR_PUBLIC, NOW_US + 1_000_000)
+    assert site.box.peer_received_through == 1
+    assert reasons(site) == []
+
+
+CARRIERS_OWN = (
+    ".000000000001-0123456789abcdef.msg.Xy12zQ",
+    "000000000001-0123456789abcdef.msg.filepart",
+    "ack.part",
+    "~partial",
+    "000000000001-0123456789abcdef.msg~",
+)
+
+
+@pytest.mark.parametrize("name", CARRIERS_OWN)
+def test_what_a_carrier_has_not_finished_is_left_to_it_for_a_while(coordinator: Party, name: str) -> None:
+    put(coordinator, name, b"half")
+    put(coordinator, f"blobs/{'0' * 64}.part", b"half")
+    put(coordinator, ".~tmp~/deeper", b"half")
+    for seconds in (0, 600):
+        coordinator.box.collect(SITE_PUBLIC, NOW_US + seconds * 1_000_000)
+        assert coordinator.fs.exists(f"{COORDINATOR}/in/{name}")
+    coordinator.box.collect(SITE_PUBLIC, NOW_US + 601_000_000)
+    assert reasons(coordinator) == []
+    assert coordinator.fs.list(f"{COORDINATOR}/in") == ["blobs"]
+    assert coordinator.fs.list(f"{COORDINATOR}/in/blobs") == []
+
+
+def test_what_a_carrier_never_takes_away_goes_in_the_end(site: Party, coordinator: Party) -> None:
+    digest = site.blobs.put(b"blob")
+    site.box.post(body(1), blobs=[digest])
     bring(site, coordinator)
     assert coordinator.numbers(SITE_PUBLIC) == [1]
+    coordinator.box.acknowledge()
+    for seconds in (1, 601):
+        coordinator.box.collect(SITE_PUBLIC, NOW_US + seconds * 1_000_000)
+        assert len(coordinator.fs.list(f"{COORDINATOR}/in")) == 2
+    coordinator.box.collect(SITE_PUBLIC, NOW_US + 602_000_000)
+    assert coordinator.fs.list(f"{COORDINATOR}/in") == ["blobs"]
+    assert coordinator.fs.list(f"{COORDINATOR}/in/blobs") == []
+    assert coordinator.blobs.read(digest) == b"blob"
+
+
+def test_a_file_system_that_does_not_answer_loses_nothing(
+    site: Party, coordinator: Party, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = site.blobs.put(b"blob")
+    site.box.post(body(1))
+    site.box.post(body(2), blobs=[digest])
+    bring(site, coordinator)
+
+    def unavailable(*_: object, **__: object) -> bytes:
+        raise StorageUnavailableError("stale")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(coordinator.fs, "read", unavailable)
+        patched.setattr(coordinator.fs, "read_range", unavailable)
+        for seconds in (0, 100, 600):
+            assert coordinator.box.collect(SITE_PUBLIC, NOW_US + seconds * 1_000_000) == []
+    assert reasons(coordinator) == []
+    assert coordinator.numbers(SITE_PUBLIC, NOW_US + 601_000_000) == [1, 2]
 
 
 @pytest.mark.parametrize("name", ["hello.txt", "000000000000-0123456789abcdef.msg", "1-0123456789abcdef.msg"])

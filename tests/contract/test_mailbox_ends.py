@@ -52,9 +52,9 @@ class Side:
         body = RoundDeclined(run="demo", round=number, reason=Reason.OPERATOR, sentence="")
         return self.box.post(body, blobs=[self.blobs.put(blob) for blob in blobs])
 
-    def act(self) -> list[int]:
+    def act(self, now_us: int = 1_000_000) -> list[int]:
         """Acts upon all that is ready, acknowledges, prunes."""
-        found = [r for r in self.box.collect(signing.public_bytes(KEYS[1 - self.me]), 1_000_000) if r.ready]
+        found = [r for r in self.box.collect(signing.public_bytes(KEYS[1 - self.me]), now_us) if r.ready]
         for received in found:
             self.box.done(received.sequence)
         self.box.acknowledge()
@@ -310,6 +310,7 @@ def test_a_rejected_acknowledgement_is_not_asked_for_again(coordinator: Side) ->
     coordinator.into.acknowledge(b"junk")
     before = coordinator.into.acknowledgement_digest()
     coordinator.act()
+    coordinator.act(now_us=62_000_000)
     assert not coordinator.fs.exists(f"{coordinator.base}/in/ack")
     assert coordinator.into.acknowledgement_digest() == before
     assert not coordinator.into.acknowledge(b"junk")

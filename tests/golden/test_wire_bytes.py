@@ -27,9 +27,13 @@ GOLDEN = Path(__file__).with_name("wire_bytes.json")
 _DIGESTS = ("digest", "digests", "blobs", "blobs_wanted", "root", "checkpoint_root", "theta_blob")
 LATER: dict[str, tuple[str, ...]] = {
     "OperatorEntry": ("tls_public",),
+    "TrainerSettings": ("data_sets",),
     "KeyRequest": ("tls_issuer",),
     "Command": ("token_digest", "public", "expires_at_us"),
     "CommandReply": ("document",),
+    "LedgerTail": ("suggested_starts",),
+    "AllocationReport": ("start_in_seconds",),
+    "SiteStatus": (),
 }
 """Fields that a type got after its first release: its first sample does without them, a second one has them."""
 
@@ -95,7 +99,7 @@ def _samples() -> dict[str, Any]:
             samples[f"Message/{snake_case(cls.__name__)}/later"] = Message(header=header, body=newer)
     for document in (Manifest, Update, Evaluation, Roster, KeyRequest):
         samples[document.__name__] = _instance(document, count(1))
-    for document in (Roster, KeyRequest):
+    for document in (Manifest, Roster, KeyRequest):
         samples[f"{document.__name__}/later"] = _instance(document, count(1), later=True)
     return samples
 

@@ -16,11 +16,17 @@ class ConnectProxy:
     Attributes:
         refuse: answer 403 to everybody.
         asked: request lines, in order.
+        cut_after_bytes: a connection that has carried so many towards the server is cut; 0 for none.
+        cut_after_seconds: one that is so old is cut; 0 for none.
+        num_cut: so many were.
     """
 
     refuse: bool = False
     asked: list[str] = field(default_factory=list)
     relayed: bytearray = field(default_factory=bytearray)
+    cut_after_bytes: int = 0
+    cut_after_seconds: float = 0.0
+    num_cut: int = 0
 
     def __enter__(self) -> ConnectProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -58,12 +64,27 @@ class ConnectProxy:
         host, _, port = target.rpartition(":")
         server = socket.create_connection((host, int(port)))
         client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        if self.cut_after_seconds:
+            timer = threading.Timer(self.cut_after_seconds, self._cut, (client, server))
+            timer.daemon = True
+            timer.start()
         threading.Thread(target=self._relay, args=(server, client), daemon=True).start()
         self._relay(client, server)
 
     def _relay(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
+            carried = 0
             while data := source.recv(65_536):
                 self.relayed += data
+                carried += len(data)
                 target.sendall(data)
+                if 0 < self.cut_after_bytes <= carried:
+                    self._cut(source, target)
+                    return
             target.shutdown(socket.SHUT_WR)
+
+    def _cut(self, *ends: socket.socket) -> None:
+        self.num_cut += 1
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)

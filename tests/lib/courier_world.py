@@ -25,7 +25,7 @@ from federation.mailbox.mailbox import Mailbox
 from federation.messages import MessageBody, Query, QueryKind
 from federation.roster import root_fingerprint
 from federation.rpc import credentials
-from federation.rpc.credentials import Endpoint
+from federation.rpc.credentials import Endpoint, Way
 from federation.rpc.mirror import Pace
 from federation.rpc.once import sync
 from federation.rpc.status import Greeting
@@ -154,19 +154,25 @@ class CourierWorld:
         request = request_of(self.bench.consortium, subject_of(Who.SITE))
         return Party(fs=self.site, kind=PartyKind.SITE, id=SITE, request=request)
 
-    def station(self, pace: Pace = QUICK, http_proxy: str = "") -> Station:
+    def station(self, pace: Pace = QUICK, http_proxy: str = "", connect_to: str = "") -> Station:
         """The site's end of the courier."""
         clock = lambda: self.now()  # noqa: E731 - tests turn the clock
-        return Station(party=self.party, mailbox=MAILBOX, pace=pace, http_proxy=http_proxy, clock=clock)
+        return Station(
+            party=self.party,
+            mailbox=MAILBOX,
+            pace=pace,
+            way=Way(http_proxy=http_proxy, connect_to=connect_to),
+            clock=clock,
+        )
 
     def sync(self) -> Greeting:
         """Everything both ways, once."""
         return sync(self.station(), 60.0)
 
     @contextmanager
-    def courier(self, pace: Pace = QUICK, http_proxy: str = "") -> Iterator[CourierThread]:
+    def courier(self, pace: Pace = QUICK, http_proxy: str = "", connect_to: str = "") -> Iterator[CourierThread]:
         """A running courier."""
-        thread = CourierThread(self.station(pace, http_proxy))
+        thread = CourierThread(self.station(pace, http_proxy, connect_to))
         thread.start()
         try:
             yield thread

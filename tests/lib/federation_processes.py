@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import forked_job
-from services import Service, command_line, end_jobs_below, environment, free_port, run_command, wait_for
+from services import LIBRARY, Service, command_line, end_jobs_below, environment, free_port, run_command, wait_for
 
 from coordinator.cli.create import create_run
 from coordinator.home import LEDGER, ROOT_FILE, load_rosters, roster_path
@@ -37,6 +37,7 @@ from site_agent.journal import Journal
 from site_agent.policy import POLICY_FILE, policy_text
 from site_agent.setup import NewSite, init_site, install_roster
 from site_agent.site_config import REFERENCE_MODULE, SITE_FILE, load_site_config, trainer_digests
+from site_agent.site_text import BatchChoice
 from site_agent.views import RunView, read_view
 
 CONSORTIUM, RUN, OPERATOR = "test", "tiny", "olga"
@@ -140,6 +141,9 @@ class ProcessFederation:
         coordinator_failpoints, agent_failpoints, job_failpoints: what processes are killed at, in this order; agents'
             and jobs' per site.
         couriers: "grpc" for the sites that go over the network; the carrier carries the others.
+        carrier_arguments: what `site-agent carrier` gets for one site, where each has a carrier of its own.
+        batch: how the sites' jobs are started; None for processes of the agents.
+        slurm: keys and values of the sites' `[slurm]`.
     """
 
     base: Path
@@ -150,6 +154,9 @@ class ProcessFederation:
     agent_failpoints: Mapping[str, Sequence[str]] = field(default_factory=dict)
     job_failpoints: Mapping[str, Sequence[str]] = field(default_factory=dict)
     couriers: Mapping[str, str] = field(default_factory=dict)
+    carrier_arguments: "Callable[[ProcessFederation, str], Sequence[str | Path]] | None" = None
+    batch: BatchChoice | None = None
+    slurm: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str = ""
     services: dict[str, Service] = field(default_factory=dict)
 
@@ -200,9 +207,14 @@ class ProcessFederation:
     def _make_site(self, site: str) -> bytes:
         directory, language = self.site(site), SITES[site]
         write_corpus(directory / "data", (language,), 20_000)
-        new = NewSite(site=site, profile="localhost", data_dir="data", languages=(language,), policy="accept")
+        new = NewSite(
+            site=site, profile="localhost", data_dir="data", languages=(language,), policy="accept", batch=self.batch
+        )
         request = init_site(directory, new)
         text = (directory / SITE_FILE).read_text()
+        kept = [line for line in text.splitlines() if line.split(" =")[0] not in self.slurm]
+        text = "\n".join(kept).replace("[slurm]", "\n".join(["[slurm]", *map(" = ".join, self.slurm.items())])) + "\n"
+        text = text.replace("[slurm.environment]", f"[slurm.environment]\nPYTHONPATH = {json.dumps(str(LIBRARY))}\n#")
         # Jobs that are killed on purpose are started again at once, and as often as it takes.
         for old, changed in (
             (f'"{REFERENCE_MODULE}"', f'"{self.trainer}"'),
@@ -239,7 +251,11 @@ class ProcessFederation:
         return self
 
     def _carry(self, sites: Sequence[str], name: str) -> None:
-        if sites:
+        if self.carrier_arguments is not None:
+            for site in sites:
+                carrier = command_line("site-agent", "carrier", *self.carrier_arguments(self, site))
+                self._service(f"carrier of {site}", carrier, ())
+        elif sites:
             directories = [self.site(site) for site in sites]
             carrier = command_line("site-agent", "carrier", *directories, self.coordinator, "--poll-seconds", "0.03")
             self._service(name, carrier, ())

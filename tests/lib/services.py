@@ -35,10 +35,10 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(LIBRARY), "COLUMNS": "200", **more}
 
 
-def run_command(program: str, *arguments: str | Path, code: int = 0, **more: str) -> str:
+def run_command(program: str, *arguments: str | Path, code: int = 0, seconds: float = 240, **more: str) -> str:
     """Runs a command to its end and returns what it printed; it must exit with `code`."""
     done = subprocess.run(
-        command_line(program, *arguments), env=environment(**more), capture_output=True, text=True, timeout=240
+        command_line(program, *arguments), env=environment(**more), capture_output=True, text=True, timeout=seconds
     )
     said = f"{program} {' '.join(map(str, arguments))}: {done.stdout}{done.stderr}"
     assert done.returncode == code, f"expected exit code {code}, found {done.returncode}: {said}"

@@ -97,7 +97,8 @@ def main(directory: str) -> None:
         answer_rounds(fs, order)
         answer_evaluations(fs)
         if read_record(fs, PATHS.stop, StopOrder) is not None:
-            write_record(fs, PATHS.ended, JobEnded(code=EndCode.STOPPED, reason="stop", sentence="told to stop"))
+            ended = JobEnded(code=EndCode.STOPPED, reason="stop", sentence="told to stop", fencing=order.fencing)
+            write_record(fs, PATHS.ended, ended)
             return
         time.sleep(0.02)
 

@@ -50,7 +50,8 @@ class VirtualJob:
             self._publish(fs, order, number)
         self._evaluate(fs)
         if read_record(fs, self.paths.stop, StopOrder) is not None:
-            write_record(fs, self.paths.ended, JobEnded(code=EndCode.STOPPED, reason="stop", sentence="told to"))
+            ended = JobEnded(code=EndCode.STOPPED, reason="stop", sentence="told to", fencing=order.fencing)
+            write_record(fs, self.paths.ended, ended)
             self.alive = False
 
     def _publish(self, fs: SimulatedFileSystem, order: WorkOrder, number: int) -> None:
@@ -95,7 +96,7 @@ class VirtualLauncher(Launcher):
     def __init__(self) -> None:
         self.jobs: dict[str, VirtualJob] = {}
 
-    def submit(self, allocation_dir: Path, name: str, fencing: int) -> str:
+    def submit(self, allocation_dir: Path, name: str, fencing: int, begin_after_seconds: int = 0) -> str:
         handle = f"job-{len(self.jobs) + 1}"
         self.jobs[handle] = VirtualJob(str(allocation_dir.relative_to(ROOT)), handle)
         return handle

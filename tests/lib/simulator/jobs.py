@@ -231,7 +231,7 @@ class FakeLauncher(Launcher):
         self.fs: SimulatedFileSystem | None = None
         self.num_started = 0
 
-    def submit(self, allocation_dir: Path, name: str, fencing: int) -> str:
+    def submit(self, allocation_dir: Path, name: str, fencing: int, begin_after_seconds: int = 0) -> str:
         assert self.fs is not None
         self.num_started += 1
         handle = f"job-{self.num_started}"

@@ -90,6 +90,18 @@ def test_the_example_is_a_run_that_works() -> None:
     assert manifest.plan.members[3].courier_round_trip_seconds == 1800
 
 
+def test_data_sets_are_asked_for_by_name_in_any_order() -> None:
+    assert manifest_of().trainer.data_sets == ()
+    named = manifest_of(changed("trainer.data_sets", '["wikipedia", "hplt"]'))
+    assert named.trainer.data_sets == ("hplt", "wikipedia")
+    assert problems_of(changed("trainer.data_sets", '["hplt", "hplt"]'))[0].startswith(
+        "run.toml: trainer.data_sets: expected each data set once, ascending, found "
+    )
+    assert (
+        "trainer.data_sets[1]: expected lower-case letters" in problems_of(changed("trainer.data_sets", '["A/B"]'))[0]
+    )
+
+
 def test_defaults() -> None:
     manifest = manifest_of()
     plan = manifest.plan

@@ -483,3 +483,31 @@ def test_a_larger_checkpoint_is_cosigned_once() -> None:
 def test_nothing_is_cosigned_once_the_ledger_contradicts_itself() -> None:
     s = Situation().see(manifests={}, checkpoint_size=3, checkpoint_root="dd" * 32, fault="a fork")
     assert s.settle() == []
+
+
+# --- jobs that wait for what does not go away -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("remark", "reason"),
+    [("AssocGrpBillingMinutes", Reason.BUDGET), ("PartitionTimeLimit", Reason.JOB_FAILED)],
+)
+def test_a_round_whose_job_waits_for_a_person_is_declined(remark: str, reason: Reason) -> None:
+    s = running().opened(0).job(execution=Execution.QUEUED, phase=JobPhase.NONE, remark=remark)
+    (refused,) = s.settle()
+    assert isinstance(refused, RoundRefused)
+    assert (refused.round, refused.reason) == (0, reason)
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"execution": Execution.QUEUED, "phase": JobPhase.NONE, "remark": "Priority"},
+        {"execution": Execution.QUEUED, "phase": JobPhase.NONE, "remark": "ReqNodeNotAvail, UnavailableNodes:n1"},
+        {"execution": Execution.UNKNOWN, "phase": JobPhase.NONE, "remark": "AssocGrpBillingMinutes"},
+        {"execution": Execution.QUEUED, "phase": JobPhase.STARTING, "remark": "AssocGrpBillingMinutes"},
+    ],
+    ids=["in line", "the centre mends it", "in doubt", "has started since"],
+)
+def test_a_round_whose_job_may_still_start_is_not_declined(job: dict) -> None:
+    assert running().opened(0).job(**job).settle() == []

@@ -7,12 +7,13 @@ import pytest
 
 from federation.durable.real import RealFileSystem
 from site_agent import doctor
-from site_agent.doctor import Case, Finding, Verdict
+from site_agent.doctor_case import Case, Finding, Verdict
+from site_agent.doctor_case import finding as find
 
 
 def finding(directory: Path, name: str) -> Finding:
     case = Case(directory=directory, fs=RealFileSystem(directory), config=None, now=0.0, probed=None)
-    return doctor._finding(name, doctor._CHECKS[name], case)
+    return find(name, doctor._NUMERICS[name], case)
 
 
 def test_the_compiler_is_named(tmp_path: Path) -> None:

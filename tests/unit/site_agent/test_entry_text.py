@@ -7,7 +7,14 @@ import pytest
 from agent_situations import RUN, digest_of
 
 from federation.leaves import Reason
-from site_agent.entries import AllocationEnded, AllocationSubmitted, Entry, ManifestAnswered, RoundRefused
+from site_agent.entries import (
+    AllocationAccounted,
+    AllocationEnded,
+    AllocationSubmitted,
+    Entry,
+    ManifestAnswered,
+    RoundRefused,
+)
 from site_agent.entry_text import sentence
 
 SENTENCES = [
@@ -26,6 +33,10 @@ SENTENCES = [
     (
         AllocationEnded(run=RUN, number=2, failed=False, reason="stopped", sentence="", at_us=1),
         f"run {RUN}: job a2 ended: stopped",
+    ),
+    (
+        AllocationAccounted(run=RUN, number=2, elapsed_seconds=90.0, num_gpus=4, at_us=1),
+        f"run {RUN}: job a2 used 90 seconds on 4 GPUs, by the batch system's accounts",
     ),
     (
         RoundRefused(run=RUN, round=4, reason=Reason.JOB_FAILED, sentence="twice"),

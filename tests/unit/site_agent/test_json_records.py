@@ -10,6 +10,7 @@ from federation.durable.simulated import SimulatedFileSystem
 from federation.errors import ProtocolError
 from site_agent.jobs import EvaluationOrder, JobReport, JobState, OutcomeFile, RoundOrder, WorkOrder
 from site_agent.json_records import decode, encode, read_record, write_record
+from site_agent.observations import HumanAnswer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,13 @@ def test_a_round_trip_keeps_every_value() -> None:
 def test_floats_keep_every_bit_and_whole_numbers_pass_as_floats() -> None:
     assert decode(Outer, encode(VALUE)).share.hex() == (0.1).hex()
     assert decode(Outer, encode(VALUE).replace(b'"share": 0.1', b'"share": 2')).share == 2.0
+
+
+def test_a_pair_keeps_both_of_its_types() -> None:
+    said = HumanAnswer(run="r", handles=((4, "slurm:-:17"), (6, "slurm:-:19")))
+    assert decode(HumanAnswer, encode(said)) == said
+    with pytest.raises(ProtocolError, match=r"handles\[0\]: expected a list of 2, found \[4\]"):
+        decode(HumanAnswer, b'{"run": "r", "handles": [[4]]}')
 
 
 def test_unknown_fields_are_ignored_and_defaults_fill_in() -> None:

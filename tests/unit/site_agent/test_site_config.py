@@ -5,18 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from federation.durable.real import RealFileSystem
 from federation.errors import ConfigError
 from site_agent.launcher.local import LocalLauncher
-from site_agent.launcher.registry import open_launcher
+from site_agent.launcher.registry import open_launchers
+from site_agent.launcher.slurm.launcher import SlurmLauncher
 from site_agent.site_config import (
     SITE_FILE,
     SiteConfig,
     TrainerEntry,
     load_site_config,
     require_trainer_digests,
-    site_config_text,
     trainer_digests,
 )
+from site_agent.site_text import site_config_text
 
 
 def write(directory: Path, text: str) -> Path:
@@ -79,7 +81,7 @@ def test_an_absolute_data_directory(tmp_path: Path) -> None:
             '["de", "../x"]',
             'site.toml: languages[2]: expected a language code such as de, deu or deu_Latn, found "../x" (line 5)',
         ),
-        ('"local"', '"slurm"', "site.toml: launcher: expected 'local', found \"slurm\" (line 6)"),
+        ('"local"', '"pbs"', "site.toml: launcher: expected 'local' or 'slurm', found \"pbs\" (line 6)"),
         ("num_threads = 1", "num_threads = 0", "site.toml: job.num_threads: expected at least 1, found 0 (line 9)"),
         (
             'device = "cpu"',
@@ -116,8 +118,7 @@ def test_gpu_hours_of_a_job() -> None:
     config = SiteConfig.model_validate(
         {"site": "a", "data_dir": "d", "languages": ["de"], "job": {"num_gpus": 4, "seconds_limit": 1800}}
     )
-    assert config.job.gpu_hours == 2.0
-    assert config.job.model_copy(update={"seconds_limit": 0}).gpu_hours == 96.0
+    assert config.num_gpus_per_job == 4
 
 
 def test_a_trainers_digest_is_that_of_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,8 +149,17 @@ def test_a_trainer_that_is_not_installed() -> None:
         require_trainer_digests(entries)
 
 
-def test_the_launcher_of_a_trainer(tmp_path: Path) -> None:
+def test_each_trainer_has_a_launcher_of_the_kind_that_the_site_asks_for(tmp_path: Path) -> None:
     config = load_site_config(write(tmp_path, text_of()))
-    assert isinstance(open_launcher(config, "reference"), LocalLauncher)
-    with pytest.raises(ConfigError, match="trainers: expected one named megatron, found reference"):
-        open_launcher(config, "megatron")
+    assert isinstance(open_launchers(config, RealFileSystem(tmp_path), "site-1")["reference"], LocalLauncher)
+    text = (
+        text_of().replace('launcher = "local"', 'launcher = "slurm"').replace("seconds_limit = 0", "seconds_limit = 60")
+    )
+    config = load_site_config(write(tmp_path, text))
+    assert isinstance(open_launchers(config, RealFileSystem(tmp_path), "site-1")["reference"], SlurmLauncher)
+
+
+def test_a_job_under_slurm_needs_a_wall_time(tmp_path: Path) -> None:
+    text = text_of().replace('launcher = "local"', 'launcher = "slurm"')
+    with pytest.raises(ConfigError, match=r"job\.seconds_limit: expected the wall time of one job, .* found 0"):
+        load_site_config(write(tmp_path, text))

@@ -18,7 +18,8 @@ from site_agent import layout
 from site_agent.courier import grpc, switch
 from site_agent.courier.choice import CourierKind, read_choice, write_choice
 from site_agent.courier.switch import CourierSwitch
-from site_agent.site_config import SITE_FILE, SiteConfig, load_courier_section, load_site_config, site_config_text
+from site_agent.site_config import SITE_FILE, SiteConfig, load_courier_section, load_site_config
+from site_agent.site_text import site_config_text
 
 MANY = 20
 

@@ -2,6 +2,7 @@
 """Text files, sides of the split, and the order of sequences."""
 
 import gzip
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +83,48 @@ def test_inputs_are_the_labels_shifted_behind_a_mark() -> None:
     inputs, labels = with_inputs(np.array([[1, 2, 3]], np.uint8))
     assert inputs.tolist() == [[BEGIN_OF_TEXT, 1, 2]]
     assert labels.tolist() == [[1, 2, 3]]
+
+
+def test_ranks_share_one_order_whatever_their_number() -> None:
+    alone = source().next_batch(60)[1].numpy()
+    for world_size in (1, 2, 3, 4, 7):
+        for rank in range(world_size):
+            mine = source()
+            parts = [mine.next_batch(12, rank, world_size) for _ in range(5)]
+            assert mine.cursor == 60
+            assert np.array_equal(np.concatenate([labels for _, labels in parts]), alone[rank::world_size])
+    inputs, labels = source().next_batch(2, 2, 3)
+    assert inputs.shape == labels.shape == (0, 8)
+
+
+def test_the_world_size_may_change_in_between() -> None:
+    labels = source().next_batch(18)[1].numpy()
+    for rank in range(3):
+        later = source(6)
+        assert np.array_equal(later.next_batch(6, rank, 3)[1], labels[6:12][rank::3])
+        assert np.array_equal(later.next_batch(6, rank % 2, 2)[1], labels[12:][rank % 2 :: 2])
+
+
+def weighted(weights: tuple[float, ...]) -> np.ndarray:
+    texts = [np.full(50, number, np.uint8) for number in range(len(weights))]
+    made = SequenceSource(texts, sequence_length=8, seed=1, site="a", weights=weights)
+    return made.next_batch(4000)[1].numpy()[:, 0]
+
+
+def test_weights_are_parts_of_the_sequences() -> None:
+    found = np.bincount(weighted((1.0, 6.0, 3.0))) / 4000
+    assert found.tolist() == pytest.approx([0.1, 0.6, 0.3], abs=0.02)
+    assert np.array_equal(weighted((0.5, 3.0, 1.5)), weighted((1.0, 6.0, 3.0)))
+
+
+def test_equal_weights_are_no_weights() -> None:
+    assert np.array_equal(weighted((2.5, 2.5, 2.5)), weighted((1.0, 1.0, 1.0)))
+    texts = [np.full(50, number, np.uint8) for number in range(3)]
+    plain = SequenceSource(texts, sequence_length=8, seed=1, site="a").next_batch(4000)[1].numpy()[:, 0]
+    assert np.array_equal(weighted((7.0, 7.0, 7.0)), plain)
+
+
+def test_the_order_of_sequences_never_changes() -> None:
+    labels = source(12_345).next_batch(40)[1].numpy()
+    assert blake2b(labels.astype("<i8").tobytes(), digest_size=8).hexdigest() == "bcdd6b7fc4e74e05"
+    assert blake2b(weighted((1.0, 6.0, 3.0)).astype("<i8").tobytes(), digest_size=8).hexdigest() == "20eabe404285a661"
