@@ -442,8 +442,12 @@ def junk(world: MajorityWorld) -> dict[str, bytes]:
         bytes(DEFAULT_LIMITS.max_envelope_bytes + 1),
     ]
     named = {message_name(900 + index, raw): raw for index, raw in enumerate(false)}
-    strange = ("x", "-rf", "$(reboot)", "000000000000-0000000000000000.msg", "000000000001-00.msg", "a\nb", "ack.new")
+    strange = ("x", "-rf", "$(reboot)", "000000000000-0000000000000000.msg", "000000000001-00.msg", "a\nb", "notes")
     return named | dict.fromkeys(strange, b"junk") | {"ack": b"junk"}
+
+
+STALLED_SECONDS = 61
+"""What has not changed for a minute is not on its way any more."""
 
 
 def test_junk_in_a_mailbox_is_logged_and_removed_and_the_ledger_does_not_grow(
@@ -457,6 +461,9 @@ def test_junk_in_a_mailbox_is_logged_and_removed_and_the_ledger_does_not_grow(
     thrown = junk(world)
     for name, data in thrown.items():
         world.fs.write(f"{IN}/{name}", data)
+    world.coordinator.step(world.now)
+    assert set(world.fs.list(IN)) & set(thrown) == {"ack"}, "it may still be on its way"
+    world.now += STALLED_SECONDS
     world.coordinator.step(world.now)
     assert world.coordinator.ledger.size == before
     assert not set(world.fs.list(IN)) & set(thrown)
@@ -477,6 +484,8 @@ def test_junk_in_an_agents_spool_is_removed_and_does_not_stop_it() -> None:
     for name, data in thrown.items():
         machine.fs.write(f"{BOX}/in/{name}", data)
     assert machine.agent is not None
+    machine.agent.tick(world.now)
+    world.now += STALLED_SECONDS
     machine.agent.tick(world.now)
     assert not set(machine.fs.list(f"{BOX}/in")) & set(thrown)
     assert machine.agent.fault == ""

@@ -8,6 +8,7 @@ import pytest
 from hostile_site import EVIL, HostileWorld
 from hostile_site import RUN as THEIR_RUN
 from one_site import RUN, START, TRAINER, OneSite
+from simulator.settings import Setting
 from suspect_site import SuspectSite
 from virtual_jobs import ROOT, VirtualLauncher
 
@@ -210,7 +211,7 @@ class AllNeeded(HostileWorld):
 
 
 def test_what_one_site_expects_reaches_the_others_and_is_taken_back_when_it_is_there() -> None:
-    world = AllNeeded()
+    world = AllNeeded(setting=Setting(patient=False, codec="fp32"))
     for _ in range(2000):
         if len(world.heard()) == 2:
             break

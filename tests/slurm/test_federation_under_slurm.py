@@ -90,9 +90,10 @@ def drain(federation: ProcessFederation, slurm: SlurmBed) -> None:
 
 
 def node_failure(federation: ProcessFederation, slurm: SlurmBed) -> None:
-    running_job(federation, slurm)
-    slurm.fail_node()
-    slurm.resume_node()
+    job = running_job(federation, slurm)
+    slurm.crash_node()
+    federation.wait_for(lambda: slurm.state(job) == "PENDING", "the requeued job in the queue")
+    slurm.start_node()
 
 
 def kill_the_agent(federation: ProcessFederation, slurm: SlurmBed) -> None:
@@ -118,7 +119,6 @@ def test_whatever_a_centre_does_the_bits_are_those_of_an_undisturbed_run(
     federation.begin()
     federation.wait_for(lambda: commits(federation) >= 2, "two commits")
     disturb(federation, slurm)
-    assert commits(federation) < SETTING.num_rounds, "this was no disturbance"
     federation.wait_for(federation.completed, "the run's end")
     assert_same_bits_and_single_executions(federation, slurm, undisturbed)
 
@@ -137,11 +137,28 @@ def test_an_agent_that_dies_around_its_submission_starts_nothing_twice(
 def test_a_chain_over_the_wall_time(
     under_slurm: Callable[..., ProcessFederation], slurm: SlurmBed, undisturbed: tuple[str, ...]
 ) -> None:
-    """Slurm tells each job to end long before its wall time; what follows goes on in the same round."""
-    federation = under_slurm(seconds_limit=60, lines={**FAST, "signal_seconds": "59"}).start().run()
+    """A job that waits for the other site's update reaches its wall time; its successor goes on in the same round."""
+    federation = under_slurm(seconds_limit=60).start()
+    federation.begin()
+    federation.wait_for(lambda: commits(federation) >= 2, "two commits")
+    beta = federation.services["beta"].pid
+    os.kill(beta, signal.SIGSTOP)
+    try:
+        federation.wait_for(lambda: successor_is_ready(federation), "alpha's second job")
+        before = commits(federation)
+    finally:
+        os.kill(beta, signal.SIGCONT)
+    assert before < SETTING.num_rounds
+    federation.wait_for(federation.completed, "the run's end")
     assert_same_bits_and_single_executions(federation, slurm, undisturbed)
-    numbers = [len(federation.agent_state(site).allocations["tiny"]) for site in SITES]
-    assert max(numbers) > 1, "no job met its wall time"
+    first = federation.agent_state("alpha").allocations["tiny"][0]
+    assert first.end is not None
+    assert first.end.reason in ("wall-time", "terminated"), first.end
+
+
+def successor_is_ready(federation: ProcessFederation) -> bool:
+    view = federation.view("alpha")
+    return view is not None and (view.allocation.allocation, view.allocation.state) == ("a2", "ready")
 
 
 # --- what was seen ----------------------------------------------------------------------------------------------------
@@ -173,6 +190,7 @@ def running_job(federation: ProcessFederation, slurm: SlurmBed) -> str:
     """Id of alpha's job, once it runs."""
     found = federation.wait_for(lambda: handle_of(federation), "a handle of alpha's job")
     slurm.wait_for(lambda: slurm.state(found) == "RUNNING", 30, "a running job of alpha's")
+    assert commits(federation) < SETTING.num_rounds, "what comes now is no disturbance"
     return str(found)
 
 

@@ -61,14 +61,14 @@ def encoding(change: Callable[..., Any]) -> Callable[[Patch], None]:
 
 
 def never_adopt(patch: Patch) -> None:
-    patch.setattr(exchange.Exchange, "adopt", lambda *_: None)
+    patch.setattr(exchange.Exchange, "_adopt", lambda *_: None)
 
 
 def always_adopt(patch: Patch) -> None:
     def adopt(self: Any, entry: Any, outcome: Any) -> None:
         self.feedback[outcome.fragment] = self.candidates.pop(entry.round)
 
-    patch.setattr(exchange.Exchange, "adopt", adopt)
+    patch.setattr(exchange.Exchange, "_adopt", adopt)
 
 
 def outer(change: Callable[..., Any]) -> Callable[[Patch], None]:

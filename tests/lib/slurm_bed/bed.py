@@ -5,9 +5,10 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -208,6 +209,17 @@ class SlurmBed:
         """slurmd is gone, the jobs on the node go on: Slurm sees a node that doesn't answer."""
         self._daemons.kill("slurmd")
 
+    def crash_node(self) -> None:
+        """The node is gone and everything that ran on it: slurmd, the steps' shepherds, the jobs' processes."""
+        self.kill_node()
+        mine = f"SLURM_CONF={self.environment['SLURM_CONF']}".encode()
+        for entry in Path("/proc").iterdir():
+            variables = _read(entry / "environ").split(b"\0") if entry.name.isdecimal() else []
+            is_of_a_job = any(variable.startswith(b"SLURM_JOB_ID=") for variable in variables)
+            if mine in variables and (is_of_a_job or _read(entry / "cmdline").startswith(b"slurmstepd")):
+                with suppress(ProcessLookupError):
+                    os.kill(int(entry.name), signal.SIGKILL)
+
     def _node_is_not(self, words: Sequence[str]) -> bool:
         state = self.node_state()
         return bool(state) and not any(word in state for word in words)
@@ -297,3 +309,10 @@ def _search_path() -> str:
     path = os.environ.get("PATH", os.defpath)
     missing = [each for each in ("/usr/sbin", "/sbin") if each not in path.split(os.pathsep)]
     return os.pathsep.join([path, *missing])
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
