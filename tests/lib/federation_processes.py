@@ -142,6 +142,7 @@ class ProcessFederation:
             and jobs' per site.
         couriers: "grpc" for the sites that go over the network; the carrier carries the others.
         carrier_arguments: what `site-agent carrier` gets for one site, where each has a carrier of its own.
+        command: of the trainer, where it is the one that runs an executable.
         batch: how the sites' jobs are started; None for processes of the agents.
         slurm: keys and values of the sites' `[slurm]`.
     """
@@ -155,6 +156,7 @@ class ProcessFederation:
     job_failpoints: Mapping[str, Sequence[str]] = field(default_factory=dict)
     couriers: Mapping[str, str] = field(default_factory=dict)
     carrier_arguments: "Callable[[ProcessFederation, str], Sequence[str | Path]] | None" = None
+    command: Sequence[str] = ()
     batch: BatchChoice | None = None
     slurm: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str = ""
@@ -217,7 +219,7 @@ class ProcessFederation:
         text = text.replace("[slurm.environment]", f"[slurm.environment]\nPYTHONPATH = {json.dumps(str(LIBRARY))}\n#")
         # Jobs that are killed on purpose are started again at once, and as often as it takes.
         for old, changed in (
-            (f'"{REFERENCE_MODULE}"', f'"{self.trainer}"'),
+            (f'"{REFERENCE_MODULE}"', f'"{self.trainer}"{self._command_line()}'),
             ("max_failures = 5 ", "max_failures = 1000\nbackoff_seconds = 0.01 "),
             ("isolate_network = true ", "isolate_network = false "),
         ):
@@ -227,6 +229,9 @@ class ProcessFederation:
         digests = trainer_digests(load_site_config(directory).trainers)
         (directory / POLICY_FILE).write_text(policy_text("accept", digests))
         return request
+
+    def _command_line(self) -> str:
+        return f"\ncommand = {json.dumps(list(self.command))}" if self.command else ""
 
     def _make_model(self) -> None:
         model, run_toml = self.base / "model", self.base / "run.toml"

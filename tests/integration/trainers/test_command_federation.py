@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from federation_processes import PLAIN, SITES, JobServer, Outcome, ProcessFederation
-from toy_command_job import KILLS_FILE
+from toy_command_job import KILLS_FILE, TOY
 
 from federation.leaves import Outcome as Verdict
 from federation.rounds import RunState
+from site_agent.site_config import COMMAND_MODULE
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(600), pytest.mark.xdist_group("command federation")]
 
@@ -25,7 +26,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobServer]:
 
 
 def ended(server: JobServer, base: Path, kills: dict[str, tuple[str, ...]]) -> Outcome:
-    with ProcessFederation(base=base, setting=SETTING, server=server, trainer="toy_command_job") as federation:
+    """As site.toml has it, or with a job module around it that arms failpoints."""
+    how = {"trainer": "toy_command_job"} if kills else {"trainer": COMMAND_MODULE, "command": TOY}
+    with ProcessFederation(base=base, setting=SETTING, server=server, **how) as federation:  # type: ignore[arg-type]
         federation.set_up()
         for site, failpoints in kills.items():
             (federation.site(site) / KILLS_FILE).write_text("\n".join(failpoints))
