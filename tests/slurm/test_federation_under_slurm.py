@@ -16,13 +16,17 @@ from federation_processes import SITES, JobServer, ProcessFederation, Setting
 from slurm_bed import SlurmBed
 
 from federation.durable.real import RealFileSystem
+from federation.leaves import Outcome as Verdict
+from site_agent import layout
 from site_agent.identity import job_tag, load_identity
+from site_agent.preflight_report import read_preflight
+from site_agent.site_config import REFERENCE_MODULE
 from site_agent.site_text import BatchChoice
 from site_agent.trainer.job import EXIT_FENCED
 
 pytestmark = pytest.mark.timeout(600)
 
-SETTING = Setting(num_rounds=12)
+SETTING, SHORT = Setting(num_rounds=12), Setting(num_rounds=2)
 FAST = {"poll_seconds": "0.3"}
 Disturb = Callable[[ProcessFederation, SlurmBed], None]
 
@@ -51,11 +55,13 @@ def under_slurm(
         monkeypatch.setenv(name, value)
     made = []
 
-    def make(*, seconds_limit: int = 600, lines: Mapping[str, str] = FAST, **more: object) -> ProcessFederation:
+    def make(
+        *, seconds_limit: int = 600, lines: Mapping[str, str] = FAST, setting: Setting = SETTING, **more: object
+    ) -> ProcessFederation:
         batch = BatchChoice(launcher="slurm", partition="batch", account=slurm.account, seconds_limit=seconds_limit)
         federation = ProcessFederation(
             base=tmp_path,
-            setting=SETTING,
+            setting=setting,
             server=server,
             batch=batch,
             slurm=lines,
@@ -154,6 +160,18 @@ def test_a_chain_over_the_wall_time(
     first = federation.agent_state("alpha").allocations["tiny"][0]
     assert first.end is not None
     assert first.end.reason in ("wall-time", "terminated"), first.end
+
+
+def test_jobs_of_two_ranks_under_torchrun(under_slurm: Callable[..., ProcessFederation], slurm: SlurmBed) -> None:
+    lines = {**FAST, "ranks_per_node": "2"}
+    federation = under_slurm(lines=lines, trainer=REFERENCE_MODULE, setting=SHORT).start().run()
+    federation.stop()
+    run = federation.outcome().run
+    assert [v.outcome for found in run.rounds.values() for v in found.verdicts.values()] == [Verdict.ADMITTED] * 4
+    for site in SITES:
+        report = read_preflight(RealFileSystem(federation.site(site)), layout.allocation_dir("tiny", 1))
+        assert report is not None
+        assert len(report.ranks) == 2
 
 
 def successor_is_ready(federation: ProcessFederation) -> bool:
