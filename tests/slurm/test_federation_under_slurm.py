@@ -102,6 +102,14 @@ def node_failure(federation: ProcessFederation, slurm: SlurmBed) -> None:
     slurm.start_node()
 
 
+def preemption(federation: ProcessFederation, slurm: SlurmBed) -> None:
+    job = running_job(federation, slurm)
+    slurm.submit(
+        "exit 0", "--qos=urgent", f"--account={slurm.account}", "--exclusive", "--time=1", "--output=/dev/null"
+    )
+    federation.wait_for(lambda: slurm.state(job) == "PENDING", "the job that gave way in the queue")
+
+
 def kill_the_agent(federation: ProcessFederation, slurm: SlurmBed) -> None:
     running_job(federation, slurm)
     service = federation.services["alpha"]
@@ -116,7 +124,9 @@ def controller_away(federation: ProcessFederation, slurm: SlurmBed) -> None:
 
 
 @pytest.mark.parametrize(
-    "disturb", [cancel, requeue, drain, node_failure, kill_the_agent, controller_away], ids=lambda f: f.__name__
+    "disturb",
+    [cancel, requeue, drain, node_failure, preemption, kill_the_agent, controller_away],
+    ids=lambda f: f.__name__,
 )
 def test_whatever_a_centre_does_the_bits_are_those_of_an_undisturbed_run(
     under_slurm: Callable[..., ProcessFederation], slurm: SlurmBed, undisturbed: tuple[str, ...], disturb: Disturb
