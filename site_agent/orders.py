@@ -135,7 +135,7 @@ class OrderDesk:
         write_record(self._fs, paths.owner, Claim(execution=CLOSED, fencing=0))
 
     def is_closed(self, run: str, number: int) -> bool:
-        """Whether `close` was done."""
+        """Whether `close` was done to its end: the owner is written last."""
         owner = jobs.read_record(self._fs, layout.allocation_paths(run, number).owner, Claim)
         return owner is not None and owner.execution == CLOSED
 

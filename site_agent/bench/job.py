@@ -6,18 +6,16 @@ site's events: boundary, encode-begin, encode-end, payload-durable, published, o
 round. Of training checkpoints only the first is written, and timed; the others are left out.
 """
 
-import logging
 import os
 import sys
 from pathlib import Path
 
 from federation.durable.real import RealFileSystem
-from federation.errors import FederationError
 from federation.garbage import spare_what_is_loaded
-from federation.no_network import forbid_sockets
 from federation.trace import Trace
 from site_agent.bench.replay import replay
 from site_agent.bench.spec import BenchSpec, Gate, read_spec
+from site_agent.inner_loop.last_word import job_main
 from site_agent.jobs import AllocationPaths, WorkOrder, read_record
 
 
@@ -70,20 +68,5 @@ def _train(directory: Path, spec: BenchSpec, events: Trace) -> None:
     allocation.close(loop.ended)
 
 
-def main(arguments: list[str]) -> int:
-    """The process's exit status."""
-    forbid_sockets()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    if len(arguments) != 1:
-        print("usage: python -m site_agent.bench.job ALLOCATION_DIR", file=sys.stderr)
-        return 2
-    try:
-        run(Path(arguments[0]))
-    except FederationError as error:
-        print(error.diagnostics(), file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(job_main(run, sys.argv[1:], __spec__.name))

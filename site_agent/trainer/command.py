@@ -6,23 +6,19 @@ docs/trainers. Exit status: 0 if a successor can simply go on, 3 if another exec
 other failure; `ended.json` has the reason.
 """
 
-import logging
 import os
 import sys
 from pathlib import Path
 
 from federation.durable.real import RealFileSystem
-from federation.errors import ConfigError, FederationError
+from federation.errors import ConfigError
 from federation.garbage import spare_what_is_loaded
 from federation.manifest import Manifest
-from federation.no_network import forbid_sockets
 from site_agent.inner_loop.allocation import Allocation, ask_on_signals
-from site_agent.inner_loop.claim import FencedError
-from site_agent.inner_loop.last_word import end_process
+from site_agent.inner_loop.last_word import end_process, job_main
 from site_agent.jobs import JobEnded, WorkOrder
 from site_agent.trainer.command_rules import why_not_in_whole_windows
 from site_agent.trainer.command_trainer import CommandTrainer, check_command
-from site_agent.trainer.job import EXIT_FENCED
 
 
 class RunNotForCommandsError(ConfigError):
@@ -75,24 +71,5 @@ def check_job(manifest: Manifest, order: WorkOrder) -> None:
         )
 
 
-def main(arguments: list[str]) -> int:
-    """The process's exit status."""
-    forbid_sockets()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    if len(arguments) != 1:
-        print("usage: python -m site_agent.trainer.command ALLOCATION_DIR", file=sys.stderr)
-        return 2
-    try:
-        ended = run(Path(arguments[0]))
-    except FencedError as error:
-        print(error.diagnostics(), file=sys.stderr)
-        return EXIT_FENCED
-    except FederationError as error:
-        print(error.diagnostics(), file=sys.stderr)
-        return 1
-    logging.info("ended: %s", ended.sentence)
-    return 0
-
-
 if __name__ == "__main__":
-    end_process(main(sys.argv[1:]))
+    end_process(job_main(lambda directory: run(directory).sentence, sys.argv[1:], __spec__.name))

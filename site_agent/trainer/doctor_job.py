@@ -5,7 +5,6 @@ It trains nothing. It looks at what a job of this site would run on, with the sa
 and leaves a report beside its order. Exit status: 0 once the report is whole, 1 if it cannot be written.
 """
 
-import logging
 import os
 import platform
 import socket
@@ -14,21 +13,21 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from federation.durable.api import FileSystem
 from federation.durable.real import RealFileSystem
 from federation.errors import ConfigError, FederationError
-from federation.no_network import forbid_sockets
 from site_agent.doctor_report import ORDER_FILE, REPORT_FILE, DoctorOrder, DoctorReport
+from site_agent.inner_loop.last_word import job_main
 from site_agent.json_records import read_record, write_record
 
 
-def run(fs: FileSystem) -> DoctorReport:
+def run(directory: Path) -> None:
     """Looks at everything; rank 0 writes the report, first without what could break the process.
 
     Raises:
         ConfigError: there is no order.
         StorageError: the report cannot be written.
     """
+    fs = RealFileSystem(directory)
     order = read_record(fs, ORDER_FILE, DoctorOrder)
     if order is None:
         raise ConfigError(f"expected an order ({ORDER_FILE}), found none")
@@ -45,7 +44,6 @@ def run(fs: FileSystem) -> DoctorReport:
     report = replace(_with_preflight(_with_numerics(report), order.device), is_whole=True)
     if leads:
         write_record(fs, REPORT_FILE, report)
-    return report
 
 
 def _with_numerics(report: DoctorReport) -> DoctorReport:
@@ -76,20 +74,5 @@ def _with_preflight(report: DoctorReport, device: str) -> DoctorReport:
         return replace(report, problem=f"{type(error).__name__}: {error}"[:1000])
 
 
-def main(arguments: list[str]) -> int:
-    """The process's exit status."""
-    forbid_sockets()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    if len(arguments) != 1:
-        print(f"usage: python -m {__spec__.name} DIRECTORY", file=sys.stderr)
-        return 2
-    try:
-        run(RealFileSystem(Path(arguments[0])))
-    except FederationError as error:
-        print(error.diagnostics(), file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(job_main(run, sys.argv[1:], __spec__.name))

@@ -6,22 +6,15 @@ trains what is ordered until the agent, the batch system or an error ends it. Ex
 go on, 3 if another execution owns the allocation, 1 for any other failure; `ended.json` has the reason.
 """
 
-import logging
 import sys
 from pathlib import Path
 
-from federation.errors import FederationError
 from federation.garbage import spare_what_is_loaded
-from federation.no_network import forbid_sockets
-from site_agent.inner_loop.claim import FencedError
-from site_agent.inner_loop.last_word import end_process
+from site_agent.inner_loop.last_word import end_process, job_main
 from site_agent.inner_loop.rank_allocations import open_allocation
 from site_agent.inner_loop.session import ask_on_signals
 from site_agent.inner_loop.team import rank_here
 from site_agent.jobs import JobEnded
-
-EXIT_FENCED = 3
-"""Another execution owns the allocation: this one has done nothing."""
 
 
 def run(directory: Path) -> JobEnded:
@@ -51,24 +44,5 @@ def run(directory: Path) -> JobEnded:
     return loop.ended
 
 
-def main(arguments: list[str]) -> int:
-    """The process's exit status."""
-    forbid_sockets()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    if len(arguments) != 1:
-        print("usage: python -m site_agent.trainer.job ALLOCATION_DIR", file=sys.stderr)
-        return 2
-    try:
-        ended = run(Path(arguments[0]))
-    except FencedError as error:
-        print(error.diagnostics(), file=sys.stderr)
-        return EXIT_FENCED
-    except FederationError as error:
-        print(error.diagnostics(), file=sys.stderr)
-        return 1
-    logging.info("ended: %s", ended.sentence)
-    return 0
-
-
 if __name__ == "__main__":
-    end_process(main(sys.argv[1:]))
+    end_process(job_main(lambda directory: run(directory).sentence, sys.argv[1:], __spec__.name))

@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from federation.durable.real import RealFileSystem
+from site_agent.inner_loop.last_word import job_main
 from site_agent.jobs import AllocationPaths, WorkOrder, read_record, write_record
-from site_agent.trainer.command import main
+from site_agent.trainer.command import run
 
 KILLS_FILE = "kill-once-at"
 TOY = (sys.executable, str(Path(__file__).parent / "toy_command.py"))
@@ -35,8 +36,12 @@ def give_command(directory: Path) -> None:
     write_record(fs, AllocationPaths().order, replace(order, command=TOY))
 
 
-if __name__ == "__main__":
-    allocation = Path(sys.argv[1])
+def work(allocation: Path) -> str:
+    """The job."""
     arm(allocation)
     give_command(allocation)
-    sys.exit(main([str(allocation)]))
+    return run(allocation).sentence
+
+
+if __name__ == "__main__":
+    sys.exit(job_main(work, sys.argv[1:], "toy_command_job"))

@@ -19,10 +19,10 @@ from federation.durable.real import RealFileSystem
 from federation.leaves import Outcome as Verdict
 from site_agent import layout
 from site_agent.identity import job_tag, load_identity
+from site_agent.inner_loop.last_word import EXIT_FENCED
 from site_agent.preflight_report import read_preflight
 from site_agent.site_config import REFERENCE_MODULE
 from site_agent.site_text import BatchChoice
-from site_agent.trainer.job import EXIT_FENCED
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -17,10 +17,10 @@ from site_agent import doctor, doctor_findings, doctor_slurm, doctor_ways, failu
 from site_agent.cli.main import cli
 from site_agent.courier.grpc import way_of
 from site_agent.credential_settings import CredentialEntry
+from site_agent.inner_loop.last_word import EXIT_FENCED
 from site_agent.launcher.slurm import waiting
 from site_agent.launcher.slurm.batch import LOG_FILE, SCRIPT_FILE
 from site_agent.site_config import SiteConfig
-from site_agent.trainer.job import EXIT_FENCED
 
 ROOT = Path(__file__).parents[2]
 PAGES = [

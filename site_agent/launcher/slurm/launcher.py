@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from federation.durable.real import RealFileSystem
-from federation.errors import ConfigError, FederationError, LaunchFailedError, PeerUnavailableError
+from federation.errors import ConfigError, LaunchFailedError, PeerUnavailableError, TransportError
 from site_agent.launcher.api import JobPresence, JobUsage, Launcher
 from site_agent.launcher.local import job_environment
-from site_agent.launcher.slurm.answers import ENDED_STATES, WAITING_STATES, found_by_name, presence
+from site_agent.launcher.slurm.answers import ENDED_STATES, WAITING_STATES, Lists, found_by_name, presence
 from site_agent.launcher.slurm.batch import SCRIPT_FILE, BatchJob, render
 from site_agent.launcher.slurm.commands import AccountRow, QueueRow, SlurmCommands
 from site_agent.launcher.slurm.control import ControlJob
@@ -110,9 +110,8 @@ class SlurmLauncher(Launcher):
         return f"slurm:{cluster or '-'}:{job}"
 
     def query(self, handle: str) -> JobPresence:
-        job = _job_of(handle)
-        lists = self._site.watch.lists(job) if job else None
-        return presence(lists, job) if lists is not None else JobPresence.UNKNOWN
+        lists = self._lists(handle)
+        return presence(lists, _job_of(handle)) if lists is not None else JobPresence.UNKNOWN
 
     def cancel(self, handle: str, *, force: bool = False) -> None:
         """Ends a waiting job at once. A running one gets SIGTERM in its steps first, and everything with `force`."""
@@ -129,31 +128,26 @@ class SlurmLauncher(Launcher):
         """By its unique name, in the queue and in the accounting; both must answer, and show the control job."""
         commands = self._site.commands
         queue = commands.queue()
-        ids = {row.job: row for row in queue}
-        self._require_shown(name, ids)
+        self._require_shown(name, {row.job: row for row in queue})
         accounts = self._named_accounts(name) if self._site.settings.has_accounting else []
         found = found_by_name(queue, accounts, name)
-        self._cancel_twins(name, found[1:], ids)
+        live = {row.job for row in queue if row.state not in ENDED_STATES}
+        self._cancel_twins(name, [job for job in found[1:] if job in live])
         return f"slurm:-:{found[0]}" if found else None
 
     def restarts(self, handle: str) -> int:
-        job = _job_of(handle)
-        lists = self._site.watch.lists(job) if job else None
-        row = lists.queue.get(job) if lists else None
+        row = self._row(handle)
         return row.restarts if row else 0
 
     def start_in_seconds(self, handle: str, now: float) -> int:
-        job = _job_of(handle)
-        lists = self._site.watch.lists(job) if job else None
-        row = lists.queue.get(job) if lists else None
+        row = self._row(handle)
         if row is None or row.state not in WAITING_STATES or not row.starts_at:
             return 0
         return max(1, round(row.starts_at - now))  # what is overdue is expected at any moment
 
     def usage(self, handle: str) -> JobUsage | None:
-        job = _job_of(handle)
-        lists = self._site.watch.lists(job, patient=True) if job else None
-        record = lists.accounts.get(job) if lists else None
+        lists = self._lists(handle, patient=True)
+        record = lists.accounts.get(_job_of(handle)) if lists else None
         if record is None:
             return None
         return JobUsage(
@@ -165,12 +159,21 @@ class SlurmLauncher(Launcher):
         )
 
     def remark(self, handle: str) -> str:
-        job = _job_of(handle)
-        lists = self._site.watch.lists(job) if job else None
+        lists = self._lists(handle)
         if lists is None:
             return self._site.watch.trouble
-        row = lists.queue.get(job)
+        row = lists.queue.get(_job_of(handle))
         return row.reason if row is not None and row.state in WAITING_STATES and row.reason != "None" else ""
+
+    def _lists(self, handle: str, *, patient: bool = False) -> Lists | None:
+        """The newest look at the batch system, None if there is none for this job."""
+        job = _job_of(handle)
+        return self._site.watch.lists(job, patient=patient) if job else None
+
+    def _row(self, handle: str) -> QueueRow | None:
+        """The job in the queue, as far as is known."""
+        lists = self._lists(handle)
+        return lists.queue.get(_job_of(handle)) if lists else None
 
     def _require_control(self, name: str) -> None:
         """A batch system that answers falsely is handed nothing: it could not be told afterwards what became of it."""
@@ -189,12 +192,11 @@ class SlurmLauncher(Launcher):
             self._doubt(name, "the accounting")
         return commands.accounts_named(name)
 
-    def _cancel_twins(self, name: str, twins: list[str], queue: Mapping[str, object]) -> None:
+    def _cancel_twins(self, name: str, twins: list[str]) -> None:
         """Waiting duplicates would only start to find the claim taken. Never one that runs: it may hold the claim."""
         for job in twins:
-            if job in queue:
-                LOG.warning("job %s was submitted twice; job %s is taken out of the queue if it still waits", name, job)
-                self._site.commands.cancel(job, "--state=PENDING")
+            LOG.warning("job %s was submitted twice; job %s is taken out of the queue if it still waits", name, job)
+            self._site.commands.cancel(job, "--state=PENDING")
 
     def _doubt(self, name: str, what: str) -> None:
         control = self._site.control
@@ -208,7 +210,7 @@ class SlurmLauncher(Launcher):
         """As a submission would have it; "NIL" where no sbatch says what it knows."""
         try:
             return self._clean_environment()
-        except FederationError:
+        except (ConfigError, TransportError):
             return "NIL"
 
     def _clean_environment(self) -> str:
