@@ -14,7 +14,6 @@ from federation.witnesses import may_use, witnessed_by
 from site_agent import catch_up, derived
 from site_agent.agent_state import AgentState, Allocation
 from site_agent.catch_up import Start
-from site_agent.decider import job_is_ready
 from site_agent.instructions import (
     CancelAllocation,
     ChainLink,
@@ -34,6 +33,7 @@ from site_agent.instructions import (
     WriteOutcome,
 )
 from site_agent.observations import AgentSettings, AllocationSeen, Execution, Observations
+from site_agent.round_decisions import job_is_ready
 from site_agent.start_delay import begin_after_seconds
 from site_agent.status import status_of
 
