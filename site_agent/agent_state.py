@@ -61,6 +61,11 @@ class Allocation:
         return self.end is None
 
     @property
+    def is_accounted(self) -> bool:
+        """Whether the accounting has said what all of it used. Before its end it tells of earlier executions only."""
+        return self.end is not None and self.accounted is not None and self.accounted.at_us >= self.end.at_us
+
+    @property
     def id(self) -> str:
         """Its name in invitations and updates: "a" and the number."""
         return f"a{self.number}"

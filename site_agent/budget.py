@@ -6,12 +6,13 @@ What a job counts for, in GPU-seconds, is never less than what it used:
 - one that lives counts in full: its GPUs times its wall time, and what the accounts say of its earlier executions;
 - one that ended counts as the batch system's accounts say (`AllocationAccounted`);
 - until they say it, it counts from its submission to its end by this site's journal, waits in the queue included, but
-  with at most its wall time;
-- one whose end only a person vouched for, and that was not accounted for, counts in full.
+  with at most its wall time and what earlier executions used;
+- one whose end only a person vouched for, and that was not accounted for, counts in full, as if it lived.
 
 So if every start obeys `policy.may_start`, then no 24 hours hold more than the day's limit: of all jobs that used
 something within any 24 hours look at the one that started last. When it started, everything that the others used in
-these hours was counted, and what they might still use was counted in full.
+these hours was counted, and what they might still use was counted in full. A job that the batch system starts anew may
+use its wall time once more: as soon as that is seen, `policy.must_stop` ends it where there is no room for so much.
 """
 
 from collections.abc import Iterator
@@ -101,16 +102,19 @@ def charge_of(allocation: Allocation, default: JobSize, now_us: int, since_us: i
             source=Source.IN_FULL,
         )
     end_us = allocation.end.at_us if allocation.end else now_us
-    if allocation.accounted is not None:
+    if allocation.is_accounted:
         return Charge(ended_us=_accounted_us(allocation, end_us, since_us), source=Source.ACCOUNTS)
     if allocation.end and allocation.end.reason == VOUCHED:
-        return Charge(ended_us=size.full_us if end_us > since_us else 0, source=Source.IN_FULL)
+        full_us = size.full_us if end_us > since_us else 0
+        return Charge(ended_us=_accounted_us(allocation, end_us, since_us) + full_us, source=Source.IN_FULL)
     if not allocation.submitted_at_us and allocation.end and allocation.end.reason in LAUNCH:
         return Charge()
     # Nothing of a job that was told to wait runs before its time.
     began_us = max(allocation.submitted_at_us or allocation.intended_at_us, begins_at_us(allocation), since_us)
     used_us = size.num_gpus * max(0, end_us - began_us)
-    return Charge(ended_us=min(used_us, size.full_us) if size.seconds_limit else used_us, source=Source.JOURNAL)
+    # A requeue gives a job its wall time once more.
+    most_us = _accounted_us(allocation, end_us, since_us) + size.full_us if size.seconds_limit else used_us
+    return Charge(ended_us=min(used_us, most_us), source=Source.JOURNAL)
 
 
 def _live_us(allocation: Allocation, size: JobSize, now_us: int) -> int:
@@ -143,7 +147,7 @@ def gpu_hours(state: AgentState, default: JobSize, now_us: int, *, run: str = ""
 
 def to_account(state: AgentState, now_us: int) -> tuple[Allocation, ...]:
     """Jobs that ended lately and of which the accounts have not been read; what they do not say by then stays open."""
-    ended = (a for found in state.allocations.values() for a in found if a.handle and a.end and a.accounted is None)
+    ended = (a for found in state.allocations.values() for a in found if a.handle and a.end and not a.is_accounted)
     return tuple(a for a in ended if a.end and a.end.at_us > now_us - ACCOUNTING_DAYS * DAY_US)
 
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of a site whose jobs run under Slurm; they ask and submit nothing. See `site_agent.doctor`."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Final
 
 from federation.durations import count
@@ -11,16 +13,19 @@ from federation.errors import FederationError
 from site_agent.doctor_case import Answer, Case, Check, Finding, Verdict, finding
 from site_agent.json_records import read_record
 from site_agent.launcher.registry import open_slurm
-from site_agent.launcher.slurm.answers import ENDED_STATES
 from site_agent.launcher.slurm.batch import wall_time
 from site_agent.launcher.slurm.commands import QueueRow, SlurmCommands
 from site_agent.launcher.slurm.control import RECORD, ControlRecord
 from site_agent.launcher.slurm.facts import NEEDED, Association, NodeGroup, SlurmFacts, megabytes_of
 from site_agent.launcher.slurm.launcher import KNOWS_NIL, SlurmLauncher
 from site_agent.launcher.slurm.settings import SlurmSection
+from site_agent.launcher.slurm.states import ENDED_STATES
 
 _OLDEST: Final = (20, 11)
 """Releases before it lack fields of `squeue --Format` and options of sacct that the launcher uses."""
+
+CONTAINER: Final = "container"
+"""The only one of `_CHECKS` that asks no command."""
 
 SCRIPT: Final = "state/doctor.sbatch"
 """Shown to sbatch, and removed."""
@@ -62,9 +67,8 @@ def examine_slurm(case: Case) -> list[Finding]:
         facts=SlurmFacts(slurm.bin_dir, slurm.command_timeout_seconds),
     )
     first = finding("slurm commands", lambda _: commands_there(bench), case)
-    if first.verdict is Verdict.FAILED:
-        return [first]
-    return [first, *(finding(name, _bound(check, bench), case) for name, check in _CHECKS.items())]
+    checks = _CHECKS if first.verdict is not Verdict.FAILED else {CONTAINER: _container}
+    return [first, *(finding(name, _bound(check, bench), case) for name, check in checks.items())]
 
 
 def _bound(check: Callable[[Bench, Case], Answer], bench: Bench) -> Check:
@@ -82,6 +86,34 @@ def commands_there(bench: Bench) -> Answer:
     if version < _OLDEST:
         return Verdict.WARNING, words, f"Releases before {_OLDEST[0]}.{_OLDEST[1]:02} were never tried."
     return Verdict.OK, words, ""
+
+
+def _container(bench: Bench, _: Case) -> Answer:
+    image = bench.settings.container.image
+    return fit_of_container(bench.settings, sys.executable, is_there=not image or Path(image).exists())
+
+
+def fit_of_container(settings: SlurmSection, own_python: str, *, is_there: bool) -> Answer:
+    """Whether jobs find an interpreter where they run. Pure.
+
+    Args:
+        own_python: the agent's own interpreter, which jobs take where slurm.python is empty.
+        is_there: whether the image can be seen from this machine.
+    """
+    image = settings.container.image
+    if not image:
+        return Verdict.OK, f"none: jobs run with {settings.python or own_python}", ""
+    if not settings.python:
+        advice = (
+            "Set slurm.python to the interpreter inside the image that has torch and hpc-federation, such as "
+            f"/usr/bin/python3: `{settings.container.runtime} exec {image} which python3` shows it."
+        )
+        found = f"{image}, and slurm.python is empty: the agent's own {own_python} is looked for inside the image"
+        return Verdict.WARNING, found, advice
+    if not is_there:
+        advice = "Correct slurm.container.image, or look whether compute nodes see more than this machine does."
+        return Verdict.WARNING, f"{image}: not found from here", advice
+    return Verdict.OK, f"{image}, with {settings.python} inside it", ""
 
 
 def _controller(bench: Bench, _: Case) -> Answer:
@@ -202,6 +234,7 @@ def _script(bench: Bench, case: Case) -> Answer:
 
 
 _CHECKS: Final[dict[str, Callable[[Bench, Case], Answer]]] = {
+    CONTAINER: _container,
     "slurm controller": _controller,
     "slurm accounting": _accounting,
     "control job": _control_job,

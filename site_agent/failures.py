@@ -111,6 +111,10 @@ BATCH: Final[Mapping[str, Failure]] = MappingProxyType(
 JOB: Final[Mapping[str, Failure]] = MappingProxyType(
     {
         "failed": _backoff("the trainer ended with an error", "Read the job's log; its last line has the error."),
+        "rank-lost": _backoff(
+            "a rank of the job ended or fell silent, and the others with it",
+            "Read the job's log: the last words of that rank; without any, look at its machine and at memory.",
+        ),
         "trainer-exit": _backoff("the trainer's executable did not end with exit status 0", "Read the job's log."),
         "no-result": _backoff(
             "the trainer ended well but left no result", "Let it write result.json and the weights before it ends."
@@ -159,6 +163,7 @@ _BY_ERROR: Final[Mapping[str, str]] = MappingProxyType(
         "NonFiniteUpdateError": "non-finite",
         "NonFinitePayloadError": "non-finite",
         "LossSpikeError": "loss-spike",
+        "RankLostError": "rank-lost",
         "NumericsMismatchError": "numerics-mismatch",
         "ModelDiffersError": "model-differs",
         "RunNotForCommandsError": "run-not-for-trainer",

@@ -21,7 +21,7 @@ from federation.limits import DEFAULT_LIMITS
 from federation.rounds import Federation, Run
 from site_agent import derived, job_files, layout, snapshots
 from site_agent.agent_state import AgentState, Allocation
-from site_agent.budget import to_account
+from site_agent.budget import size_of, to_account
 from site_agent.failures import code_of_state
 from site_agent.job_files import BatchSeen
 from site_agent.jobs import OutcomeFile, numbered, read_record
@@ -174,7 +174,19 @@ class Observer:
             usage = launcher.usage(allocation.handle) if launcher is not None else None
             if usage is not None:
                 found[allocation.run, allocation.number] = (usage.elapsed_seconds, usage.num_gpus)
-        return found
+        return found | dict(self._see_requeues(state, manifests))
+
+    def _see_requeues(
+        self, state: AgentState, manifests: Mapping[str, ManifestSeen]
+    ) -> Iterator[tuple[tuple[str, int], tuple[float, int]]]:
+        """What live jobs used before they were requeued, where more is known than was journaled."""
+        for run, manifest in manifests.items():
+            live, launcher = state.live_allocation(run), self._launchers.get(manifest.trainer)
+            if live is None or not live.handle or launcher is None:
+                continue
+            seconds = launcher.earlier_seconds(live.handle)
+            if seconds is not None and seconds > (live.accounted.elapsed_seconds if live.accounted else 0.0):
+                yield (run, live.number), (seconds, size_of(live, self._judge.job).num_gpus)
 
     def _see_suggestions(
         self,

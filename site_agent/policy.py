@@ -6,7 +6,7 @@ here: it can turn an `ask` into a yes, never a `decline`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -35,6 +35,9 @@ __all__ = [
     "must_stop",
     "policy_text",
 ]
+
+_ROUNDING_HOURS: Final = 1e-6
+"""Far below a GPU-second: sums in another order are no reason to end a job."""
 
 _NO_LIMIT_SECONDS: Final = 86_400.0
 """A job without a wall time counts as one of a day, here as in the budget."""
@@ -180,6 +183,8 @@ def must_stop(policy: Policy, figures: StartFigures, now: datetime, drain_second
     1. Maintenance begins within `drain_seconds`, which is what a job needs to end.
     2. The site's hours are over, and they drain.
     3. The day's bytes have no room for what it may have on its way at once.
+    4. What was used and what live jobs can still use is over a limit: a requeue gave a job its wall time once more, the
+       accounts say more than was thought, or the limit was lowered.
     """
     met = reached(policy.maintenance, now, drain_seconds)
     if met is not None:
@@ -188,6 +193,14 @@ def must_stop(policy: Policy, figures: StartFigures, now: datetime, drain_second
         windows = f"{', '.join(policy.hours.windows)} ({policy.hours.time_zone})"
         return Stop(word="hours", sentence=f"the site's hours are over: {windows}")
     shortage = _over("bytes", policy.per_day.bytes, figures.day_bytes, figures.job_bytes, "within 24 hours")
+    nothing_more = replace(
+        figures,
+        day_gpu_hours=figures.day_gpu_hours - _ROUNDING_HOURS,
+        run_gpu_hours=figures.run_gpu_hours - _ROUNDING_HOURS,
+        job_gpu_hours=0.0,
+        job_bytes=0,
+    )
+    shortage = shortage or _over_day(policy.per_day, nothing_more) or _over_run(policy.per_run, nothing_more)
     return Stop(word="budget", sentence=shortage) if shortage else None
 
 

@@ -73,7 +73,9 @@ def typical_wait_seconds(allocations: Sequence[Allocation]) -> float:
 
 def _wait_seconds(allocation: Allocation) -> float | None:
     end, accounted = allocation.end, allocation.accounted
-    if end is None or accounted is None or not allocation.submitted_at_us or accounted.elapsed_seconds <= 0:
+    if end is None or accounted is None or not allocation.is_accounted or not allocation.submitted_at_us:
+        return None
+    if accounted.elapsed_seconds <= 0:
         return None
     since_us = max(allocation.submitted_at_us, begins_at_us(allocation))
     return max(0.0, (end.at_us - since_us) / _US - accounted.elapsed_seconds)

@@ -99,6 +99,10 @@ class Launcher(ABC):
         """What accounting says of the job, None if there is none, or it doesn't know the job (yet)."""
         return None
 
+    def earlier_seconds(self, handle: str) -> float | None:
+        """What a live job used in executions before its last requeue, in seconds: never too low; None if not known."""
+        return None
+
     def remark(self, handle: str) -> str:
         """What the batch system says about a job that waits, for people; "" if nothing."""
         return ""

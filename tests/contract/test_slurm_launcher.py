@@ -105,6 +105,19 @@ def test_a_requeue_is_the_same_job_with_one_start_more(bench: Bench) -> None:
     assert bench.launcher.restarts(handle) == 1
 
 
+def test_a_requeued_job_has_used_something_already(bench: Bench) -> None:
+    handle = bench.submit()
+    bench.slurm.move(bench.jobs[0], "RUNNING")
+    assert bench.presence(handle) is JobPresence.RUNNING
+    assert bench.launcher.earlier_seconds(handle) is None
+    bench.slurm.advance(7)
+    bench.slurm.move(bench.jobs[0], "REQUEUED")
+    assert bench.presence(handle) is JobPresence.QUEUED
+    found = bench.launcher.earlier_seconds(handle)
+    assert found is not None
+    assert found >= 7
+
+
 @pytest.mark.parametrize("state", ["NODE_FAIL", "PREEMPTED", "TIMEOUT", "CANCELLED", "FAILED"])
 def test_each_end_has_the_batch_systems_word(bench: Bench, state: str) -> None:
     handle = bench.submit()

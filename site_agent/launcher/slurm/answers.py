@@ -7,23 +7,10 @@ a list shows is believed; what it does not show is believed only of a list with 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from site_agent.launcher.api import JobPresence
 from site_agent.launcher.slurm.commands import AccountRow, QueueRow
-
-ENDED_STATES: Final = frozenset(
-    {
-        "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY",
-        "PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT",
-    }
-)  # fmt: skip
-"""States after which nothing of a job runs, unless the queue shows it waiting again."""
-
-WAITING_STATES: Final = frozenset(
-    {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
-)  # fmt: skip
-"""States in which nothing of a job runs yet, or for now."""
+from site_agent.launcher.slurm.states import ENDED_STATES, WAITING_STATES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +19,8 @@ class Lists:
 
     Attributes:
         queue: by job id. is_queue_true: whether it shows the control job, or none is kept.
-        accounts: newest records by job id, of the jobs that were asked for.
+        accounts: newest records by job id, of the jobs that were asked for and have ended.
+        earlier: records of requeued jobs that are not over, once they show every execution but the present one.
         has_accounting: whether sacct answers at this site at all.
         taken_at: when the look began, by a clock that never goes back.
     """
@@ -40,6 +28,7 @@ class Lists:
     queue: Mapping[str, QueueRow] = field(default_factory=dict)
     is_queue_true: bool
     accounts: Mapping[str, AccountRow] = field(default_factory=dict)
+    earlier: Mapping[str, AccountRow] = field(default_factory=dict)
     has_accounting: bool = True
     taken_at: float = 0.0
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from federation.errors import ConfigError, DeadlineExceededError, LaunchFailedError, PeerUnavailableError
 from site_agent.launcher.slurm.refusals import refusal_of
+from site_agent.launcher.slurm.states import ENDED_STATES, REQUEUED
 
 OURS: Final = ("SBATCH_", "SACCT_", "SQUEUE_", "SCANCEL_", "SLURM_", "SALLOC_")
 """Variables that would change what the commands do or print. An agent inside a job has many of them."""
@@ -46,6 +47,7 @@ class AccountRow:
     """One job as sacct shows it. `state` is the first word (CANCELLED, not "CANCELLED by 7"), `exit_code` "1:0".
 
     `elapsed_seconds` is the time of all executions of a job that was requeued; the rest is of the newest one.
+    `over_seconds` is the time of those that are over, `num_over` counts them.
     """
 
     job: str
@@ -55,6 +57,8 @@ class AccountRow:
     num_nodes: int
     num_gpus: int
     name: str
+    over_seconds: int = 0
+    num_over: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,9 +202,18 @@ def _newest(rows: Iterable[AccountRow]) -> list[AccountRow]:
     """One row per job: its newest record, with the time of all its executions. sacct lists them oldest first."""
     newest: dict[str, AccountRow] = {}
     for row in rows:
-        before = newest[row.job].elapsed_seconds if row.job in newest else 0
-        newest[row.job] = replace(row, elapsed_seconds=before + row.elapsed_seconds)
+        newest[row.job] = _with_earlier(newest.get(row.job), row)
     return list(newest.values())
+
+
+def _with_earlier(earlier: AccountRow | None, row: AccountRow) -> AccountRow:
+    is_over = row.state in ENDED_STATES or row.state == REQUEUED
+    return replace(
+        row,
+        elapsed_seconds=row.elapsed_seconds + (earlier.elapsed_seconds if earlier else 0),
+        over_seconds=row.elapsed_seconds * is_over + (earlier.over_seconds if earlier else 0),
+        num_over=is_over + (earlier.num_over if earlier else 0),
+    )
 
 
 def _queue_row(line: str) -> QueueRow | None:

@@ -11,10 +11,10 @@ from typing import Final
 
 from federation.durable.real import RealFileSystem
 from site_agent.json_records import read_record, write_record
-from site_agent.launcher.slurm.answers import ENDED_STATES
 from site_agent.launcher.slurm.batch import control_script
 from site_agent.launcher.slurm.commands import AccountRow, QueueRow, SlurmCommands
 from site_agent.launcher.slurm.settings import SlurmSection
+from site_agent.launcher.slurm.states import ENDED_STATES
 
 RECORD: Final = "state/slurm-control.json"
 SCRIPT: Final = "state/slurm-control.sbatch"

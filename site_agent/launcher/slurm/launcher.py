@@ -17,11 +17,12 @@ from federation.durable.real import RealFileSystem
 from federation.errors import ConfigError, LaunchFailedError, PeerUnavailableError, TransportError
 from site_agent.launcher.api import JobPresence, JobUsage, Launcher
 from site_agent.launcher.local import job_environment
-from site_agent.launcher.slurm.answers import ENDED_STATES, WAITING_STATES, Lists, found_by_name, presence
+from site_agent.launcher.slurm.answers import Lists, found_by_name, presence
 from site_agent.launcher.slurm.batch import SCRIPT_FILE, BatchJob, render
 from site_agent.launcher.slurm.commands import AccountRow, QueueRow, SlurmCommands
 from site_agent.launcher.slurm.control import ControlJob
 from site_agent.launcher.slurm.settings import SlurmSection
+from site_agent.launcher.slurm.states import ENDED_STATES, WAITING_STATES
 from site_agent.launcher.slurm.watch import Watch
 
 LOG: Final = logging.getLogger("site_agent")
@@ -157,6 +158,15 @@ class SlurmLauncher(Launcher):
             state=record.state,
             reason=record.exit_code,
         )
+
+    def earlier_seconds(self, handle: str) -> float | None:
+        lists, row = self._lists(handle), self._row(handle)
+        if lists is None or row is None or not row.restarts:
+            return None
+        if not lists.has_accounting:
+            return float(row.restarts * self._site.seconds_limit)
+        record = lists.earlier.get(row.job)
+        return float(record.over_seconds) if record and record.num_over >= row.restarts else None
 
     def remark(self, handle: str) -> str:
         lists = self._lists(handle)

@@ -12,9 +12,10 @@ from typing import Final
 
 from federation.errors import FederationError
 from federation.log import in_one_line
-from site_agent.launcher.slurm.answers import ENDED_STATES, Lists
+from site_agent.launcher.slurm.answers import Lists
 from site_agent.launcher.slurm.commands import AccountRow, QueueRow, SlurmCommands
 from site_agent.launcher.slurm.control import ControlJob
+from site_agent.launcher.slurm.states import ENDED_STATES
 
 LOG: Final = logging.getLogger("site_agent")
 
@@ -48,6 +49,7 @@ class Watch:
         self._wanted: set[str] = set()
         self._covered: frozenset[str] = frozenset()
         self._ended: dict[str, AccountRow] = {}
+        self._earlier: dict[str, AccountRow] = {}
         self._newest: Lists | None = None
         self._look: Future[Lists] | None = None
         self._looked_at = float("-inf")
@@ -95,10 +97,12 @@ class Watch:
         gone = [job for job in sorted(jobs) if job not in self._ended and not _is_live(queue.get(job))]
         if self._has_accounting:
             self._account(gone, is_true)
+            self._account_earlier([row for job in sorted(jobs) if _is_live(row := queue.get(job)) and row])
         return Lists(
             queue=queue,
             is_queue_true=is_true,
             accounts=dict(self._ended),
+            earlier=dict(self._earlier),
             has_accounting=self._has_accounting,
             taken_at=taken_at,
         )
@@ -113,6 +117,15 @@ class Watch:
         self._ended |= {job: records[job] for job in gone if job in records and records[job].state in ENDED_STATES}
         if self._control is not None and control:
             self._control.renew(records.get(control))
+
+    def _account_earlier(self, live: Iterable[QueueRow]) -> None:
+        """What jobs used before their last requeue: asked until the records show it, and not again."""
+        known = self._earlier
+        due = {row.job: row for row in live if row.job not in known or known[row.job].num_over < row.restarts}
+        asked = [job for job, row in due.items() if row.restarts]
+        if asked:
+            records = self._commands.accounts(asked)
+            known |= {record.job: record for record in records if record.num_over >= due[record.job].restarts}
 
 
 def _is_live(row: QueueRow | None) -> bool:

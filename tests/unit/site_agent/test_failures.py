@@ -7,7 +7,7 @@ from site_agent import failures
 from site_agent.failures import Retry, code_of_error, code_of_state, failure_of, retry_of
 from site_agent.jobs import EndCode
 from site_agent.launcher.slurm import refusals
-from site_agent.launcher.slurm.answers import ENDED_STATES
+from site_agent.launcher.slurm.states import ENDED_STATES
 
 TABLES = {**failures.LAUNCH, **failures.BATCH, **failures.JOB}
 
@@ -28,6 +28,7 @@ TABLES = {**failures.LAUNCH, **failures.BATCH, **failures.JOB}
         ("non-finite", Retry.BACKOFF),
         ("no-result", Retry.BACKOFF),
         ("node-fail", Retry.BACKOFF),
+        ("rank-lost", Retry.BACKOFF),
         ("preempted", Retry.BACKOFF),
         ("timeout", Retry.BACKOFF),
         ("model-differs", Retry.NEVER),
@@ -71,6 +72,7 @@ def test_every_refusal_of_sbatch_is_known() -> None:
         ("ModuleNotFoundError", "ModuleNotFoundError: No module named 'apex'", "module-missing"),
         ("CommandFailedError", "command trainer: expected exit status 0, found exit status 1", "trainer-exit"),
         ("CommandFailedError", "result.json: expected the executable to leave this file", "no-result"),
+        ("RankLostError", "rank 0: expected answers of all 2 ranks, found rank 1 gone", "rank-lost"),
         ("ZeroDivisionError", "ZeroDivisionError: division by zero", "failed"),
     ],
 )

@@ -291,6 +291,22 @@ def test_running_jobs_end_with_the_hours_only_if_these_drain() -> None:
     assert must_stop(draining, StartFigures(), NOW + timedelta(hours=6), 600) is None
 
 
+@pytest.mark.parametrize(
+    ("figures", "stops"),
+    [
+        (StartFigures(day_gpu_hours=100.0, job_gpu_hours=50.0), False),
+        (StartFigures(day_gpu_hours=100.0 + 1e-9, job_gpu_hours=50.0), False),
+        (StartFigures(day_gpu_hours=100.1), True),
+        (StartFigures(run_gpu_hours=300.0), False),
+        (StartFigures(run_gpu_hours=300.1), True),
+    ],
+)
+def test_a_running_job_is_stopped_where_live_jobs_may_use_more_than_a_limit(figures: StartFigures, stops: bool) -> None:
+    policy = Policy(per_day=PerDay(gpu_hours=100.0, bytes=1), per_run=PerRun(gpu_hours=300.0))
+    stop = must_stop(policy, figures, NOW, 600)
+    assert (stop is not None and stop.word == "budget") is stops
+
+
 def test_a_running_job_is_stopped_before_the_days_bytes_are_passed() -> None:
     assert must_stop(BUDGET, StartFigures(day_bytes=500, job_bytes=500), NOW, 600) is None
     stop = must_stop(BUDGET, StartFigures(day_bytes=501, job_bytes=500), NOW, 600)

@@ -6,8 +6,9 @@ from itertools import product
 import pytest
 
 from site_agent.launcher.api import JobPresence
-from site_agent.launcher.slurm.answers import ENDED_STATES, WAITING_STATES, Lists, found_by_name, presence
+from site_agent.launcher.slurm.answers import Lists, found_by_name, presence
 from site_agent.launcher.slurm.commands import AccountRow, QueueRow
+from site_agent.launcher.slurm.states import ENDED_STATES, WAITING_STATES
 
 QUEUE_STATES = (None, "PENDING", "RUNNING", "COMPLETING", "COMPLETED", "TIMEOUT", "A-STATE-OF-TOMORROW")
 ACCOUNT_STATES = (None, "PENDING", "RUNNING", "REQUEUED", "COMPLETED", "NODE_FAIL")

@@ -39,10 +39,18 @@ def test_the_accounting() -> None:
     out = "7|CANCELLED by 7|0:15|61|2|cpu=4,gres/gpu=8,gres/gpu:mi250=8,node=2|n\n7.batch|COMPLETED|0:0|1|1||b\n"
     found, _ = commands(out=out)
     expected = AccountRow(
-        job="7", state="CANCELLED", exit_code="0:15", elapsed_seconds=61, num_nodes=2, num_gpus=8, name="n"
-    )
+        job="7", state="CANCELLED", exit_code="0:15", elapsed_seconds=61, num_nodes=2, num_gpus=8, name="n",
+        over_seconds=61, num_over=1,
+    )  # fmt: skip
     assert found.accounts(["7"]) == [expected]
     assert found.accounts_named("n") == [expected]
+
+
+def test_what_a_requeued_job_has_used_already() -> None:
+    out = "7|NODE_FAIL|0:0|60|1|gres/gpu=4|n\n7|REQUEUED|0:0|5|1|gres/gpu=4|n\n7|RUNNING|0:0|30|1|gres/gpu=4|n\n"
+    found, _ = commands(out=out)
+    [row] = found.accounts(["7"])
+    assert (row.elapsed_seconds, row.over_seconds, row.num_over, row.state) == (95, 65, 2, "RUNNING")
 
 
 def test_a_list_by_ids_has_no_begin_and_one_by_name_has() -> None:

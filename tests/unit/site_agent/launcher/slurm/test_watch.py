@@ -19,6 +19,8 @@ class Slurm(SlurmCommands):
         super().__init__()
         self.states: dict[str, str] = {}
         self.ends: dict[str, str] = {}
+        self.restarts: dict[str, int] = {}
+        self.num_over: dict[str, int] = {}
         self.is_down = False
         self.asked: list[list[str]] = []
         self.num_looks = 0
@@ -27,12 +29,19 @@ class Slurm(SlurmCommands):
         self.num_looks += 1
         if self.is_down:
             raise PeerUnavailableError("squeue: no answer")
-        return [QueueRow(job=j, state=s, reason="None", restarts=0, name="n") for j, s in self.states.items()]
+        return [
+            QueueRow(job=j, state=s, reason="None", restarts=self.restarts.get(j, 0), name="n")
+            for j, s in self.states.items()
+        ]
 
     def accounts(self, jobs: list[str]) -> list[AccountRow]:  # type: ignore[override]
         self.asked.append(list(jobs))
         shape = {"exit_code": "0:0", "elapsed_seconds": 1, "num_nodes": 1, "num_gpus": 0, "name": "n"}
-        return [AccountRow(job=j, state=self.ends[j], **shape) for j in jobs if j in self.ends]  # type: ignore[arg-type]
+        known = [j for j in jobs if j in self.ends or j in self.num_over]
+        return [
+            AccountRow(job=j, state=self.ends.get(j, "RUNNING"), num_over=self.num_over.get(j, 1), **shape)  # type: ignore[arg-type]
+            for j in known
+        ]
 
 
 class Inline(Executor):
@@ -130,3 +139,24 @@ def test_what_nobody_asks_for_any_more_is_not_looked_at(world: World) -> None:
     for world.now in (31, 62):
         world.presence("8")
     assert world.slurm.asked == [["7"], ["8"], ["8"]]
+
+
+def test_what_a_requeued_job_used_before_is_asked_until_the_accounting_shows_it(world: World) -> None:
+    world.slurm.states["7"], world.slurm.restarts["7"] = "RUNNING", 2
+    world.slurm.num_over["7"] = 1
+    for num_asked in (1, 2):
+        lists = world.watch.lists("7")
+        assert lists is not None
+        assert lists.earlier == {}, "one execution is missing"
+        assert len(world.slurm.asked) == num_asked
+        world.now += 31
+    world.slurm.num_over["7"] = 2
+    for _ in range(3):
+        lists = world.watch.lists("7")
+        world.now += 31
+    assert lists is not None
+    assert lists.earlier["7"].num_over == 2
+    assert len(world.slurm.asked) == 3, "it is not asked again before another requeue"
+    world.slurm.restarts["7"] = 3
+    world.watch.lists("7")
+    assert len(world.slurm.asked) == 4
