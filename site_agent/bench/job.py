@@ -68,5 +68,10 @@ def _train(directory: Path, spec: BenchSpec, events: Trace) -> None:
     allocation.close(loop.ended)
 
 
+def main(arguments: list[str]) -> int:
+    """The process's exit status."""
+    return job_main(run, arguments, "site_agent.bench.job")
+
+
 if __name__ == "__main__":
-    sys.exit(job_main(run, sys.argv[1:], __spec__.name))
+    sys.exit(main(sys.argv[1:]))

@@ -71,5 +71,10 @@ def check_job(manifest: Manifest, order: WorkOrder) -> None:
         )
 
 
+def main(arguments: list[str]) -> int:
+    """The process's exit status."""
+    return job_main(lambda directory: run(directory).sentence, arguments, "site_agent.trainer.command")
+
+
 if __name__ == "__main__":
-    end_process(job_main(lambda directory: run(directory).sentence, sys.argv[1:], __spec__.name))
+    end_process(main(sys.argv[1:]))

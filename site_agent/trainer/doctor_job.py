@@ -74,5 +74,10 @@ def _with_preflight(report: DoctorReport, device: str) -> DoctorReport:
         return replace(report, problem=f"{type(error).__name__}: {error}"[:1000])
 
 
+def main(arguments: list[str]) -> int:
+    """The process's exit status."""
+    return job_main(run, arguments, "site_agent.trainer.doctor_job")
+
+
 if __name__ == "__main__":
-    sys.exit(job_main(run, sys.argv[1:], __spec__.name))
+    sys.exit(main(sys.argv[1:]))

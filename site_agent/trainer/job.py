@@ -44,5 +44,10 @@ def run(directory: Path) -> JobEnded:
     return loop.ended
 
 
+def main(arguments: list[str]) -> int:
+    """The process's exit status."""
+    return job_main(lambda directory: run(directory).sentence, arguments, "site_agent.trainer.job")
+
+
 if __name__ == "__main__":
-    end_process(job_main(lambda directory: run(directory).sentence, sys.argv[1:], __spec__.name))
+    end_process(main(sys.argv[1:]))
