@@ -104,7 +104,7 @@ class JobServer:
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "server"
-        argv = [*command_line("federation")[:2], "-m", "forked_job", "--serve", str(self.path)]
+        argv = [*command_line("federation")[:2], "-m", "forked_job", "--serve", str(self.path), *forked_job.JOB_MODULES]
         self.service = Service(name="job server", argv=argv, log=directory / "server.log")
         self.service.start()
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real training jobs without seconds of imports: forked from a server that has torch loaded.
+"""Real processes without seconds of imports: forked from a server that has the modules loaded.
 
-`python -m forked_job --serve SOCKET` is the server. `python -m forked_job ALLOCATION_DIR` is what a launcher starts: it
-asks the server for a process that runs the reference trainer's job in this directory, hands signals on to it, and ends
-as it ends, by SIGKILL too. The socket's name is in the file `job-server` of a directory above.
+`python -m forked_job --serve SOCKET MODULE...` is the server; it ends with its parent.
+`python -m forked_job ALLOCATION_DIR` is what a launcher starts: it asks the server for a process that runs the
+reference trainer's job in this directory, hands signals on to it, and ends as it ends, by SIGKILL too. The socket's
+name is in the file `job-server` of a directory above.
 
 A list of failpoints is taken one at a time, in order: the first is armed until a job has died of it, then the next.
 What was fired is written to `fired-<site>` beside `job-server`.
@@ -22,6 +23,7 @@ from pathlib import Path
 SERVER_FILE = "job-server"
 FAILPOINTS = "FEDERATION_FAILPOINTS"
 JOB_MODULE = "site_agent.trainer.job"
+JOB_MODULES = (JOB_MODULE, "site_agent.trainer.init", "site_agent.trainer.llama")
 _STATUS_BYTES = 8
 
 
@@ -41,12 +43,25 @@ def fired(base: Path, site: str) -> list[str]:
 
 def request(server: str, module: str, arguments: list[str], environment: Mapping[str, str]) -> int:
     """Has the server run a module's `main` in a process of its own; its status as of `os.waitpid`."""
+    connection = begin(server, module, arguments, environment, (1, 2))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _frame: connection.sendall(bytes([received])))
+    return status_from(connection)
+
+
+def begin(
+    server: str, module: str, arguments: list[str], environment: Mapping[str, str], output: tuple[int, int]
+) -> socket.socket:
+    """Starts such a process, with these descriptors as its output and error; it is killed when the socket is closed."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(server)
     what = {"module": module, "arguments": arguments, "environment": dict(environment), "directory": str(Path.cwd())}
-    socket.send_fds(connection, [json.dumps(what).encode()], [1, 2])
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _frame: connection.sendall(bytes([received])))
+    socket.send_fds(connection, [json.dumps(what).encode()], output)
+    return connection
+
+
+def status_from(connection: socket.socket) -> int:
+    """Waits for its end; its status as of `os.waitpid`."""
     answer = connection.recv(_STATUS_BYTES)
     return int(answer) if answer else 1 << 8
 
@@ -80,18 +95,21 @@ def run_job(directory: Path) -> None:
 # --- the server -------------------------------------------------------------------------------------------------------
 
 
-def serve(path: str) -> None:
-    """Forks a process for every request, until it is ended."""
-    import site_agent.trainer.init
-    import site_agent.trainer.job
-    import site_agent.trainer.llama  # noqa: F401
-
+def serve(path: str, modules: list[str]) -> None:
+    """Forks a process for every request, until it or its parent is ended."""
+    parent = os.getppid()
+    for module in modules:
+        import_module(module)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
     listener.listen(16)
+    listener.settimeout(1.0)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while True:
-        connection, _ = listener.accept()
+    while os.getppid() == parent:
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            continue
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             listener.close()
@@ -140,6 +158,6 @@ def _become(what: dict[str, object], descriptors: list[int]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--serve":
-        serve(sys.argv[2])
+        serve(sys.argv[2], sys.argv[3:])
     else:
         run_job(Path(sys.argv[1]))

@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands of the federation as real processes, restarted when a failpoint kills them, as a service manager would."""
 
+import atexit
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import forked_job
 
 LIBRARY = Path(__file__).parent
 STOP_SECONDS = 60.0
@@ -37,13 +43,34 @@ def environment(**more: str) -> dict[str, str]:
 
 def run_command(program: str, *arguments: str | Path, code: int = 0, seconds: float = 240, **more: str) -> str:
     """Runs a command to its end and returns what it printed; it must exit with `code`."""
-    done = subprocess.run(
-        command_line(program, *arguments), env=environment(**more), capture_output=True, text=True, timeout=seconds
-    )
-    said = f"{program} {' '.join(map(str, arguments))}: {done.stdout}{done.stderr}"
-    assert done.returncode == code, f"expected exit code {code}, found {done.returncode}: {said}"
-    assert "Traceback" not in done.stderr, said
-    return done.stdout if code == 0 else done.stdout + done.stderr
+    words = [program, *map(str, arguments)]
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        output = (out.fileno(), err.fileno())
+        with forked_job.begin(command_server(), "cli_command", words, environment(**more), output) as connection:
+            connection.settimeout(seconds)
+            found = os.waitstatus_to_exitcode(forked_job.status_from(connection))
+        for file in (out, err):
+            file.seek(0)
+        printed, complained = out.read(), err.read()
+    said = f"{' '.join(words)}: {printed}{complained}"
+    assert found == code, f"expected exit code {code}, found {found}: {said}"
+    assert "Traceback" not in complained, said
+    return printed if code == 0 else printed + complained
+
+
+@cache
+def command_server() -> str:
+    """Socket of the process that commands are forked from: one for this test process, and it ends with it."""
+    path = Path(tempfile.mkdtemp(prefix="commands-")) / "server"
+    argv = [sys.executable, "-m", "forked_job", "--serve", str(path), "cli_command"]
+    process = subprocess.Popen(argv, env=environment(), stdin=subprocess.DEVNULL)
+    atexit.register(lambda: (process.kill(), process.wait(), shutil.rmtree(path.parent)))
+
+    def supervise() -> None:
+        assert process.poll() is None, f"the command server ended with {process.returncode}"
+
+    wait_for(path.is_socket, 120, "the command server", supervise)
+    return str(path)
 
 
 def free_port() -> int:
