@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.consequences import of_revocation
 from coordinator.openings import opening_view
+from coordinator.round_trips import round_trip_document, slow_couriers
 from federation.errors import FederationError, UsageError
 from federation.ids import short
 from federation.kernels.dispatch import compiler
@@ -98,6 +99,7 @@ def site_line(coordinator: Coordinator, site: str) -> Document:
         "runs": sorted(run.id for run in state.runs.values() if run.is_member(site)),
         "waited_for": _waited_for(state, site),
         "revoked_key": short(state.revoked.get(site, "")),
+        "round_trip": round_trip_document(state, coordinator.observations, site),
     }
 
 
@@ -172,6 +174,7 @@ def problems(coordinator: Coordinator) -> list[str]:
     ]
     made += [f"run {run}: {sentence}" for run, sentence in sorted(observations.short_of_disk.items())]
     made += [sentence for _, run in sorted(state.runs.items()) if (sentence := _cannot_open(coordinator, run))]
+    made += slow_couriers(state, observations)
     if not compiler():
         made.append("nothing compiles arithmetic here: commits take several times as long; install numba")
     if observations.roster_expired:

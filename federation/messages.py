@@ -175,6 +175,8 @@ class SiteStatus:
         applied: per run the version of each fragment that its job has applied ("run:v0,v1,...").
         waits_for_witnesses: whether the witness rule holds a job back now.
         snapshots_wanted: versions to be sent whole; the commit blobs up to them are not in `blobs_wanted`.
+        measured_round_trip_seconds: the longest of the newest messages took, until acknowledged; 0 if none was timed.
+        declared_round_trip_seconds: what the site's operator says about it; 0 for nothing.
     """
 
     ledger_size: int
@@ -186,6 +188,8 @@ class SiteStatus:
     software: str = ""
     sent_at_us: int = 0
     snapshots_wanted: tuple[SnapshotWanted, ...] = ()
+    measured_round_trip_seconds: int = 0
+    declared_round_trip_seconds: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,15 +19,18 @@ What aggregation and the transfer itself take is not known here, and is not coun
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final
 
 from federation.durations import in_words
 from federation.plan import Member, Plan
+from federation.round_trips import KnownRoundTrip, Source
 
 WANTED_UTILISATION: Final = 0.9
 """Below it an operator is told."""
 
 _MAX_DOUBLINGS: Final = 24
+_NOTHING_KNOWN: Final[Mapping[str, KnownRoundTrip]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +92,26 @@ def expected_of(plan: Plan, step_seconds: Mapping[str, float]) -> tuple[Expected
     return tuple(_expected(plan, member, slowest, step_seconds.get(member.site, 0.0)) for member in plan.members)
 
 
-def warnings_of(plan: Plan, step_seconds: Mapping[str, float]) -> tuple[str, ...]:
-    """One sentence for each member that would train for less than 90 % of the time, with numbers and what to change."""
-    slowest = max(plan.members, key=lambda member: (member.courier_round_trip_seconds, member.site), default=None)
-    if slowest is None or not slowest.courier_round_trip_seconds:
+@dataclass(frozen=True, kw_only=True)
+class _Slowest:
+    """The member whose courier is the slowest. `words`: who it is, how slow, and who says so."""
+
+    seconds: int
+    words: str
+
+
+def warnings_of(
+    plan: Plan, step_seconds: Mapping[str, float], known: Mapping[str, KnownRoundTrip] = _NOTHING_KNOWN
+) -> tuple[str, ...]:
+    """One sentence for each member that would train for less than 90 % of the time, with numbers and what to change.
+
+    Args:
+        step_seconds: of one inner step, by site.
+        known: by site, round trips that count in place of what the plan says.
+    """
+    plan = replace(plan, members=tuple(_with_round_trip(member, known.get(member.site)) for member in plan.members))
+    slowest = _slowest(plan, known)
+    if not slowest.seconds:
         return ()
     found = []
     for expected in expected_of(plan, step_seconds):
@@ -101,6 +120,17 @@ def warnings_of(plan: Plan, step_seconds: Mapping[str, float]) -> tuple[str, ...
         elif expected.cycle.utilisation < WANTED_UTILISATION:
             found.append(_sentence(expected.site, expected.cycle, slowest))
     return tuple(sentence for sentence in found if sentence)
+
+
+def _with_round_trip(member: Member, known: KnownRoundTrip | None) -> Member:
+    return member if known is None else replace(member, courier_round_trip_seconds=known.seconds)
+
+
+def _slowest(plan: Plan, known: Mapping[str, KnownRoundTrip]) -> _Slowest:
+    seconds, site = max(((m.courier_round_trip_seconds, m.site) for m in plan.members), default=(0, ""))
+    source = known[site].source if site in known else Source.RUN
+    said = "" if source is Source.RUN else f", {source.value}"
+    return _Slowest(seconds=seconds, words=f"slowest courier: {site}, {seconds} s{said}")
 
 
 def _expected(plan: Plan, member: Member, slowest: int, seconds: float) -> Expected:
@@ -120,14 +150,14 @@ def _cycle(plan: Plan, member: Member, slowest: int, seconds: float) -> Cycle:
     )
 
 
-def _sentence(site: str, cycle: Cycle, slowest: Member) -> str:
+def _sentence(site: str, cycle: Cycle, slowest: _Slowest) -> str:
     waits = cycle.window_seconds - cycle.training_seconds
     return (
         f"{site} is expected to train {100 * cycle.utilisation:.0f} % of the time: its window of {cycle.window_steps} "
         f"inner steps takes {in_words(cycle.training_seconds)} of training ({cycle.step_seconds:g} s a step) and "
         f"{in_words(waits)} of waiting, since an outcome is there {in_words(cycle.outcome_seconds)} after its boundary "
-        f"(slowest courier: {slowest.site}, {slowest.courier_round_trip_seconds} s) and tau = {cycle.tau} steps are "
-        f"{in_words(cycle.tau * cycle.step_seconds)}. {_advice(cycle)}"
+        f"({slowest.words}) and tau = {cycle.tau} steps are {in_words(cycle.tau * cycle.step_seconds)}. "
+        f"{_advice(cycle)}"
     )
 
 
@@ -195,18 +225,17 @@ def _is_enough(cycle: Cycle) -> bool:
     return cycle.utilisation >= WANTED_UTILISATION
 
 
-def _unknown(plan: Plan, expected: Expected, slowest: Member) -> str:
+def _unknown(plan: Plan, expected: Expected, slowest: _Slowest) -> str:
     """Without an estimate: how long a step must take for the site not to wait."""
     member = next(m for m in plan.members if m.site == expected.site)
     low, high = 0.0, 1e7
-    if not _is_enough(_cycle(plan, member, slowest.courier_round_trip_seconds, high)):
+    if not _is_enough(_cycle(plan, member, slowest.seconds, high)):
         return ""
     for _ in range(80):
         middle = (low + high) / 2
-        enough = _is_enough(_cycle(plan, member, slowest.courier_round_trip_seconds, middle))
+        enough = _is_enough(_cycle(plan, member, slowest.seconds, middle))
         low, high = (low, middle) if enough else (middle, high)
     return (
         f"{expected.site} trains {100 * WANTED_UTILISATION:.0f} % of the time only if its inner step takes "
-        f"{high:.3g} s or more (slowest courier: {slowest.site}, {slowest.courier_round_trip_seconds} s); say "
-        f"seconds_per_step in run.toml for an estimate."
+        f"{high:.3g} s or more ({slowest.words}); say seconds_per_step in run.toml for an estimate."
     )

@@ -6,10 +6,13 @@ from dataclasses import replace
 from federation.durable.api import FileSystem
 from federation.errors import UsageError
 from federation.ids import check_slug
+from federation.messages import AllocationState
+from federation.rounds import RunState
 from site_agent import layout
+from site_agent.failures import Retry, failure_of, retry_of
 from site_agent.json_records import read_record, write_record
 from site_agent.observations import HumanAnswer
-from site_agent.views import RunView, read_view
+from site_agent.views import RunView, SiteView, read_view
 
 
 def accept(fs: FileSystem, run: str, manifest_digest: str = "") -> RunView:
@@ -23,7 +26,7 @@ def accept(fs: FileSystem, run: str, manifest_digest: str = "") -> RunView:
     Raises:
         UsageError: the agent knows no such run, its manifest is another one or not here, or the policy declines it.
     """
-    shown = _shown(fs, run)
+    shown, _ = _shown(fs, run)
     if not shown.policy:
         raise UsageError(f"run {run}: expected its manifest at this site, found none yet", advice="Try again later.")
     if manifest_digest and not shown.manifest_digest.startswith(manifest_digest):
@@ -42,10 +45,41 @@ def refuse(fs: FileSystem, run: str) -> None:
     _write(fs, replace(_said(fs, run), accepted=False, manifest_digest=""))
 
 
-def retry(fs: FileSystem, run: str, now_us: int) -> None:
-    """Forgets failed jobs so far: the next one starts at once. Raises UsageError: no such run."""
-    _shown(fs, run)
+def retry(fs: FileSystem, run: str, now_us: int) -> str:
+    """Forgets failed jobs so far, so that back-off and `max_failures` hold up no further one.
+
+    Returns:
+        What else the next job waits for, in words; "" if nothing that the agent has seen.
+
+    Raises:
+        UsageError: no such run, or its newest job ended as every further one would.
+    """
+    shown, view = _shown(fs, run)
+    newest = shown.allocation
+    if newest.state == AllocationState.ENDED and retry_of(newest.reason) is Retry.NEVER:
+        failure = failure_of(newest.reason)
+        raise UsageError(
+            f"run {run}: expected a failure that another try can help, found {newest.reason}: {failure.sentence}; "
+            "no further job of this run starts here",
+            advice=failure.advice,
+        )
     _write(fs, replace(_said(fs, run), retry_at_us=now_us))
+    return _in_the_way(shown, silent=view.silent)
+
+
+def _in_the_way(shown: RunView, *, silent: bool) -> str:
+    """Why the next job does not start at once, by what the agent saw in its last pass."""
+    newest = shown.allocation
+    if newest.allocation and newest.state != AllocationState.ENDED:
+        return f"job {newest.allocation} is {newest.state}; the next one follows when it has ended"
+    if shown.state not in (RunState.APPROVED, RunState.RUNNING):
+        only = ", and only an evaluation that is due needs a job"
+        return f"the run is {shown.state}{only if shown.state in (RunState.COMPLETED, RunState.PAUSED) else ''}"
+    if shown.answer != "accepted":
+        return "this site has not accepted the run"
+    if shown.no_start:
+        return shown.no_start
+    return "the coordinator is silent" if silent else ""
 
 
 def declare_ended(fs: FileSystem, run: str, number: int) -> None:
@@ -63,19 +97,19 @@ def declare_handle(fs: FileSystem, run: str, number: int, handle: str) -> None:
 
 
 def _require_newest(fs: FileSystem, run: str, number: int) -> None:
-    newest = _shown(fs, run).allocation.allocation
+    newest = _shown(fs, run)[0].allocation.allocation
     if newest != f"a{number}":
         raise UsageError(f"run {run}: expected its newest allocation, {newest or 'none'}, found a{number}")
 
 
-def _shown(fs: FileSystem, run: str) -> RunView:
+def _shown(fs: FileSystem, run: str) -> tuple[RunView, SiteView]:
     check_slug(run, "run")
     view = read_view(fs)
     found = next((shown for shown in view.runs if shown.run == run), None) if view else None
-    if found is None:
+    if view is None or found is None:
         known = ", ".join(shown.run for shown in view.runs) if view and view.runs else "none"
         raise UsageError(f"run {run}: expected one that names this site ({known}), found no such run")
-    return found
+    return found, view
 
 
 def _said(fs: FileSystem, run: str) -> HumanAnswer:

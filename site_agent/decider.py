@@ -16,7 +16,7 @@ from site_agent.allocation_decisions import adopt_allocation, end_allocation, in
 from site_agent.entries import AllocationAccounted, AllocationIntended, Cosigned, Entry, ManifestAnswered
 from site_agent.observations import AgentSettings, Answer, Observations
 from site_agent.round_decisions import issue_rounds, refuse_rounds, sign_evaluations, sign_updates
-from site_agent.run_view import RunView
+from site_agent.run_situation import RunSituation
 
 
 def decide(
@@ -28,7 +28,7 @@ def decide(
     """
     entries: list[Entry] = [*_cosign(state, seen), *_account(seen, now_us)]
     for run in derived.runs_of(federation, settings.site):
-        view = RunView(settings, state, federation, seen, now_us, run)
+        situation = RunSituation(settings, state, federation, seen, now_us, run)
         steps = (
             answer,
             adopt_allocation,
@@ -41,7 +41,7 @@ def decide(
             issue_rounds,
         )
         # the first step that decides something ends the run's pass: the next ones must see what it decided
-        entries += next((found for step in steps if (found := list(step(view)))), [])
+        entries += next((found for step in steps if (found := list(step(situation)))), [])
         if any(isinstance(entry, AllocationIntended) for entry in entries):
             break  # the policy's budgets must see this job before they are asked for another run's
     return entries
@@ -60,12 +60,12 @@ def _account(seen: Observations, now_us: int) -> Iterator[Entry]:
         yield AllocationAccounted(run=run, number=number, elapsed_seconds=seconds, num_gpus=num_gpus, at_us=now_us)
 
 
-def answer(view: RunView) -> Iterator[Entry]:
+def answer(situation: RunSituation) -> Iterator[Entry]:
     """The site's answer, where it differs from the one given before."""
-    wanted = _wanted_answer(view)
-    if wanted is None or not derived.asks_for_answer(view.run):
+    wanted = _wanted_answer(situation)
+    if wanted is None or not derived.asks_for_answer(situation.run):
         return
-    before = view.state.answers.get(view.run.id)
+    before = situation.state.answers.get(situation.run.id)
     if before is None or (before.accepted, before.reason, before.manifest_digest) != (
         wanted.accepted,
         wanted.reason,
@@ -74,34 +74,34 @@ def answer(view: RunView) -> Iterator[Entry]:
         yield wanted
 
 
-def _wanted_answer(view: RunView) -> ManifestAnswered | None:
+def _wanted_answer(situation: RunSituation) -> ManifestAnswered | None:
     """In this order, the first that applies is the answer; None waits.
 
     1 the site's operator refuses, 2 the run cannot be named safely, 3 its manifest is unusable or the policy says
     no, 4 the site's operator accepts this very manifest, 5 the policy says yes.
     """
-    digest, manifest = view.run.manifest_digest, view.manifest
-    if view.refused:
-        return _answered(view, False, Reason.POLICY, "the site's operator refused this run", by_human=True)
-    if not is_slug(view.run.id) or not is_digest(digest):
-        return _answered(view, False, Reason.MANIFEST_INVALID, "run id or manifest digest is malformed")
+    digest, manifest = situation.run.manifest_digest, situation.manifest
+    if situation.refused:
+        return _answered(situation, False, Reason.POLICY, "the site's operator refused this run", by_human=True)
+    if not is_slug(situation.run.id) or not is_digest(digest):
+        return _answered(situation, False, Reason.MANIFEST_INVALID, "run id or manifest digest is malformed")
     if manifest is None:
         return None
     if manifest.answer is Answer.DECLINE:
-        return _answered(view, False, manifest.reason, manifest.sentence)
-    if view.human is not None and view.human.accepted and view.human.manifest_digest == digest:
-        return _answered(view, True, Reason.NONE, "the site's operator accepted this manifest", by_human=True)
+        return _answered(situation, False, manifest.reason, manifest.sentence)
+    if situation.human is not None and situation.human.accepted and situation.human.manifest_digest == digest:
+        return _answered(situation, True, Reason.NONE, "the site's operator accepted this manifest", by_human=True)
     if manifest.answer is Answer.ACCEPT:
-        return _answered(view, True, Reason.NONE, manifest.sentence)
+        return _answered(situation, True, Reason.NONE, manifest.sentence)
     return None
 
 
 def _answered(
-    view: RunView, accepted: bool, reason: Reason, sentence: str, *, by_human: bool = False
+    situation: RunSituation, accepted: bool, reason: Reason, sentence: str, *, by_human: bool = False
 ) -> ManifestAnswered:
     return ManifestAnswered(
-        run=view.run.id,
-        manifest_digest=view.run.manifest_digest,
+        run=situation.run.id,
+        manifest_digest=situation.run.manifest_digest,
         accepted=accepted,
         reason=reason,
         sentence=sentence,

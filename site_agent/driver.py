@@ -8,6 +8,7 @@ is simply constructed again.
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -176,7 +177,7 @@ class Agent:
 
     def observe(self, now_us: int) -> Observations:
         """What the agent sees now."""
-        return self.observer.observe(
+        seen = self.observer.observe(
             self.state,
             self.federation,
             heard_at_us=self.inbox.heard_at_us,
@@ -184,6 +185,7 @@ class Agent:
             now_us=now_us,
             suggested=self.inbox.suggested,
         )
+        return replace(seen, round_trip_seconds=self.round_trips.longest_seconds)
 
     def _decide(self, now_us: int) -> tuple[Observations, bool]:
         """Decides until nothing is open; each decision is durable before the next one looks at it."""

@@ -212,6 +212,7 @@ class Observations:
         suggestions: per run what the coordinator suggests about the start of new jobs, where it counts.
         heard_at_us: when the coordinator was last heard.
         fault: why the ledger cannot be followed any further, "" if it can: nothing new starts, nothing is cosigned.
+        round_trip_seconds: that the longest of the newest messages took until it was acknowledged; 0.0 if none was.
     """
 
     manifests: Mapping[str, ManifestSeen] = field(default_factory=dict)
@@ -229,6 +230,7 @@ class Observations:
     suggestions: Mapping[str, SuggestionSeen] = field(default_factory=dict)
     heard_at_us: int = 0
     fault: str = ""
+    round_trip_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +246,7 @@ class AgentSettings:
         max_start_delay_seconds: that a new job waits at most for other sites' jobs; 0.0 where jobs begin at once.
         adopt_grace_seconds: after a crash between intent and submission, how long an attempt may still come through
             before the job is submitted again.
+        round_trip_seconds: of a message and its answer, as the operator declares; 0.0 if she does not.
     """
 
     site: str
@@ -254,3 +257,4 @@ class AgentSettings:
     stop_grace_seconds: float = 120.0
     adopt_grace_seconds: float = 60.0
     max_start_delay_seconds: float = 0.0
+    round_trip_seconds: float = 0.0

@@ -25,6 +25,11 @@ from site_agent.site_config import (
 )
 from site_agent.site_policy import judge_of
 from site_agent.site_text import BatchChoice, site_config_text
+from site_agent.unmade import nothing_left_behind
+
+KEYS: Final = "keys"
+DATA: Final = "data"
+"""Directory of a site's own texts, where nobody names another one."""
 
 SIGNAL_EARLY_SECONDS: Final = 60
 """By so much a signal of Slurm's may come too early (sbatch(1), --signal)."""
@@ -45,6 +50,8 @@ class NewSite:
 def init_site(directory: Path, new: NewSite) -> bytes:
     """Makes site.toml, policy.toml and keys in a directory that has none; returns the request for a roster entry.
 
+    All or nothing: what was made before something went wrong is gone again.
+
     Raises:
         UsageError: the directory holds an agent already.
         ConfigError: a value is not allowed.
@@ -60,16 +67,13 @@ def init_site(directory: Path, new: NewSite) -> bytes:
         site=new.site, profile=new.profile, data_dir=new.data_dir, languages=new.languages, batch=new.batch
     )
     policy_text(new.policy, {})  # refuses an unknown word before anything is written
-    fs.mkdir("keys")
-    fs.write(SITE_FILE, text.encode())
-    try:
+    with nothing_left_behind(directory, (SITE_FILE, POLICY_FILE, KEYS)):
+        fs.mkdir(KEYS)
+        fs.write(SITE_FILE, text.encode())
         config = load_site_config(directory)
         allowed = require_trainer_digests(config.trainers)
-    except ConfigError:
-        fs.remove(SITE_FILE)
-        raise
-    fs.write(POLICY_FILE, policy_text(new.policy, allowed, config.num_gpus_per_job).encode())
-    return make_identity(fs, new.site)
+        fs.write(POLICY_FILE, policy_text(new.policy, allowed, config.num_gpus_per_job).encode())
+        return make_identity(fs, new.site)
 
 
 def install_roster(fs: FileSystem, document: bytes, root: str, now_us: int) -> TrustedRosters:

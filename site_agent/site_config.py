@@ -149,6 +149,7 @@ class SiteConfig(Section):
             stop_grace_seconds=agent.stop_grace_seconds,
             # A job that begins at once, whatever is asked, is not one that waits.
             max_start_delay_seconds=agent.max_start_delay_seconds if self.launcher == "slurm" else 0.0,
+            round_trip_seconds=self.courier.round_trip_seconds,
         )
 
 

@@ -3,6 +3,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from math import ceil
 from typing import Final
 
 from federation.messages import (
@@ -39,6 +40,8 @@ def status_of(settings: AgentSettings, state: AgentState, federation: Federation
         applied=tuple(f"{run.id}:{','.join(map(str, job.applied))}" for run, job in jobs if job.applied),
         waits_for_witnesses=any(_waits(run, settings.site, state, seen) for run in runs),
         snapshots_wanted=wholes,
+        measured_round_trip_seconds=ceil(seen.round_trip_seconds),
+        declared_round_trip_seconds=ceil(settings.round_trip_seconds),
     )
 
 
@@ -66,7 +69,8 @@ def _without_counters(status: SiteStatus) -> SiteStatus:
         for a in status.allocations
     )
     participations = tuple(replace(p, step=0, loss=0.0) for p in status.participations)
-    return replace(status, allocations=allocations, participations=participations, software="", sent_at_us=0)
+    quiet = replace(status, allocations=allocations, participations=participations, measured_round_trip_seconds=0)
+    return replace(quiet, software="", sent_at_us=0)
 
 
 def _allocation(run: Run, state: AgentState, seen: Observations) -> AllocationReport:

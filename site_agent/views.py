@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the operator's commands show: a projection that the agent writes, so that they never touch its journal."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from federation.durable.api import FileSystem
 from federation.rounds import Federation, Run, RunState
@@ -11,6 +11,7 @@ from site_agent.json_records import read_record, write_record
 from site_agent.launcher.slurm.waiting import Hindrance
 from site_agent.observations import AgentSettings, AllocationSeen, Execution, Observations
 from site_agent.status import status_of
+from site_agent.verdict_view import VerdictView, verdicts_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,7 @@ class RunView:
         no_start: why the policy lets no job start now, "" if it does: hours, maintenance, a budget.
         draining: why the policy tells a running job to end, "" if it does not.
         waits_for_operator: whether only `run accept` or `run refuse` decides.
+        verdicts: what became of the newest rounds that this site was invited to, the newest first.
     """
 
     run: str
@@ -63,6 +65,7 @@ class RunView:
     allocation: AllocationView
     no_start: str = ""
     draining: str = ""
+    verdicts: tuple[VerdictView, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,19 +86,22 @@ def view_of(
     settings: AgentSettings, state: AgentState, federation: Federation, seen: Observations, now_us: int
 ) -> SiteView:
     """The view now. Pure."""
-    status = status_of(settings, state, federation, seen)
+    status, site = status_of(settings, state, federation, seen), settings.site
     states = {report.run: report.state.value for report in status.allocations}
-    runs = derived.runs_of(federation, settings.site)
+    runs = derived.runs_of(federation, site)
     fresh = now_us - settings.adopt_grace_seconds * 1e6
     return SiteView(
-        site=settings.site,
+        site=site,
         ledger_size=federation.size,
         heard_at_us=seen.heard_at_us - seen.heard_at_us % 60_000_000,
         silent=derived.silent(settings, seen, now_us),
         fault=seen.fault,
         blobs_wanted=len(status.blobs_wanted),
         waits_for_witnesses=status.waits_for_witnesses,
-        runs=tuple(_run_view(run, state, seen, states.get(run.id, "none"), fresh) for run in runs),
+        runs=tuple(
+            replace(_run_view(run, state, seen, states.get(run.id, "none"), fresh), verdicts=verdicts_of(run, site))
+            for run in runs
+        ),
     )
 
 

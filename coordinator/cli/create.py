@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from coordinator.operator_client import OperatorClient, new_id
+from coordinator.round_trips import known_round_trips, too_short
 from federation import wire
 from federation.blobs.store import BlobStore
-from federation.errors import ConfigError
+from federation.errors import ConfigError, DeadlineExceededError, UsageError
 from federation.ids import short
 from federation.initial_model import SETTINGS_FILE, load_initial_model
 from federation.manifest import Manifest
 from federation.merkle import BLOB_PIECE_BYTES
-from federation.messages import Command, CommandKind
+from federation.messages import Command, CommandKind, Query, QueryKind
 from federation.run_config import availability_sentence, build_manifest, expected_step_seconds, load_run_config
 from federation.utilisation import warnings_of
 
@@ -66,14 +67,25 @@ def create_run(client: OperatorClient, config_path: Path, model_dir: Path, wait_
         blobs=(digest, theta_blob),
     )
     reply = client.command(command, wait_seconds)
+    known = known_round_trips(manifest.plan, _sites(client, wait_seconds))
+    slow = warnings_of(manifest.plan, expected_step_seconds(config), known)
     return {
         "run": manifest.run,
         "manifest_digest": digest,
         "leaf": reply.leaf_index,
         "parameters": description.num_parameters,
         "availability": availability_sentence(manifest.plan),
-        "warnings": list(warnings_of(manifest.plan, expected_step_seconds(config))),
+        "warnings": [*too_short(manifest.plan, known), *slow],
     }
+
+
+def _sites(client: OperatorClient, wait_seconds: float) -> list[dict[str, Any]]:
+    """What sites reported; [] where nobody says so: the run is created already, and these are only for its warnings."""
+    try:
+        found: list[dict[str, Any]] = client.query(Query(id=new_id(), kind=QueryKind.SITES), wait_seconds)["sites"]
+    except (UsageError, DeadlineExceededError):
+        return []
+    return found
 
 
 def _stored(blobs: BlobStore, path: Path) -> str:

@@ -139,6 +139,8 @@ def print_status(document: Document, now: float) -> None:
     for run in document["runs"]:
         console.print(f"run {run['run']}: {run['state']}, {run['commits']}/{count(run['rounds'], 'commit')}")
     console.print(sites_table(document["sites"], now))
+    if any("round_trip" in entry for entry in document["sites"]):  # an older coordinator says nothing of it
+        console.print(round_trips_table(document["sites"]))
     for problem in document["problems"]:
         console.print(problem, style="red")
 
@@ -153,6 +155,23 @@ def sites_table(sites: Iterable[Document], now: float) -> Table:
         rounds = ", ".join(f"{found['run']}/{found['round']}" for found in entry["waited_for"])
         table.add_row(entry["site"], entry["state"], _ago(entry["last_seen"], now), allocations, rounds)
     return table
+
+
+def round_trips_table(sites: Iterable[Document]) -> Table:
+    """How long messages and answers travel: as measured, as declared, as allowed for by the runs that are not over."""
+    table = Table(box=None)
+    for heading in ("courier's round trip", "measured", "declared", "in the manifest"):
+        table.add_column(heading)
+    for entry in sites:
+        found = entry.get("round_trip") or {}
+        measured, declared = found.get("measured_seconds"), found.get("declared_seconds")
+        added = ", ".join(f"{run} {seconds} s" for run, seconds in found.get("added_seconds", {}).items())
+        table.add_row(entry["site"], _seconds(measured, "not yet"), _seconds(declared, "no"), added or "in no run")
+    return table
+
+
+def _seconds(seconds: int | None, otherwise: str) -> str:
+    return f"{seconds} s" if seconds else otherwise
 
 
 def _ago(seen: float | None, now: float) -> str:

@@ -7,6 +7,7 @@
     in/                      the peer's out/, as far as a courier has brought it
     partial/                 blobs that a network courier has not brought in full
     carrier/                 what a carrier over ssh has not brought in full
+    login-rest.json          until when a carrier over ssh lets a refused login rest
     state.json               the owner's counters
 
 A courier brings what `in` lacks, and takes away what `out` no longer offers: only the writer of a message deletes it.
@@ -23,6 +24,7 @@ ACK: Final = "ack"
 BLOBS: Final = "blobs"
 PARTIAL: Final = "partial"
 CARRIER: Final = "carrier"
+LOGIN_REST: Final = "login-rest.json"
 STATE: Final = "state.json"
 STAGED_SUFFIX: Final = ".new"
 """A message that is durable and not offered yet; couriers leave it alone."""

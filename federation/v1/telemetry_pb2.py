@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66\x65\x64\x65ration/v1/telemetry.proto\x12\rfederation.v1\"\xb2\x01\n\x10\x41llocationReport\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x12\n\nallocation\x18\x02 \x01(\t\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.federation.v1.AllocationState\x12\x14\n\x0cseconds_left\x18\x04 \x01(\x03\x12\x18\n\x10seconds_per_step\x18\x05 \x01(\x01\x12\x18\n\x10start_in_seconds\x18\x06 \x01(\x04J\x04\x08\x07\x10\x10\"x\n\x13ParticipationReport\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x04\x12#\n\x05phase\x18\x03 \x01(\x0e\x32\x14.federation.v1.Phase\x12\x0c\n\x04step\x18\x04 \x01(\x04\x12\x0c\n\x04loss\x18\x05 \x01(\x01J\x04\x08\x06\x10\x10\"F\n\x0eSnapshotWanted\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x10\n\x08\x66ragment\x18\x02 \x01(\x04\x12\x0f\n\x07version\x18\x03 \x01(\x04J\x04\x08\x04\x10\n\"\xbc\x02\n\nSiteStatus\x12\x13\n\x0bledger_size\x18\x01 \x01(\x04\x12\x34\n\x0b\x61llocations\x18\x02 \x03(\x0b\x32\x1f.federation.v1.AllocationReport\x12:\n\x0eparticipations\x18\x03 \x03(\x0b\x32\".federation.v1.ParticipationReport\x12\x14\n\x0c\x62lobs_wanted\x18\x04 \x03(\x0c\x12\x0f\n\x07\x61pplied\x18\x05 \x03(\t\x12\x1b\n\x13waits_for_witnesses\x18\x06 \x01(\x08\x12\x10\n\x08software\x18\x07 \x01(\t\x12\x12\n\nsent_at_us\x18\x08 \x01(\x03\x12\x37\n\x10snapshots_wanted\x18\t \x03(\x0b\x32\x1d.federation.v1.SnapshotWantedJ\x04\x08\n\x10\x14\"A\n\tTelemetry\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x12\n\nallocation\x18\x02 \x01(\t\x12\r\n\x05lines\x18\x03 \x03(\tJ\x04\x08\x04\x10\n*\xe6\x01\n\x0f\x41llocationState\x12 \n\x1c\x41LLOCATION_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41LLOCATION_STATE_INTENDED\x10\x01\x12\x1e\n\x1a\x41LLOCATION_STATE_SUBMITTED\x10\x02\x12\x1b\n\x17\x41LLOCATION_STATE_QUEUED\x10\x03\x12\x1a\n\x16\x41LLOCATION_STATE_READY\x10\x04\x12\x1d\n\x19\x41LLOCATION_STATE_DRAINING\x10\x05\x12\x1a\n\x16\x41LLOCATION_STATE_ENDED\x10\x06*Z\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n\rPHASE_INVITED\x10\x01\x12\x12\n\x0ePHASE_TRAINING\x10\x02\x12\x13\n\x0fPHASE_UPLOADING\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66\x65\x64\x65ration/v1/telemetry.proto\x12\rfederation.v1\"\xb2\x01\n\x10\x41llocationReport\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x12\n\nallocation\x18\x02 \x01(\t\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.federation.v1.AllocationState\x12\x14\n\x0cseconds_left\x18\x04 \x01(\x03\x12\x18\n\x10seconds_per_step\x18\x05 \x01(\x01\x12\x18\n\x10start_in_seconds\x18\x06 \x01(\x04J\x04\x08\x07\x10\x10\"x\n\x13ParticipationReport\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x04\x12#\n\x05phase\x18\x03 \x01(\x0e\x32\x14.federation.v1.Phase\x12\x0c\n\x04step\x18\x04 \x01(\x04\x12\x0c\n\x04loss\x18\x05 \x01(\x01J\x04\x08\x06\x10\x10\"F\n\x0eSnapshotWanted\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x10\n\x08\x66ragment\x18\x02 \x01(\x04\x12\x0f\n\x07version\x18\x03 \x01(\x04J\x04\x08\x04\x10\n\"\x86\x03\n\nSiteStatus\x12\x13\n\x0bledger_size\x18\x01 \x01(\x04\x12\x34\n\x0b\x61llocations\x18\x02 \x03(\x0b\x32\x1f.federation.v1.AllocationReport\x12:\n\x0eparticipations\x18\x03 \x03(\x0b\x32\".federation.v1.ParticipationReport\x12\x14\n\x0c\x62lobs_wanted\x18\x04 \x03(\x0c\x12\x0f\n\x07\x61pplied\x18\x05 \x03(\t\x12\x1b\n\x13waits_for_witnesses\x18\x06 \x01(\x08\x12\x10\n\x08software\x18\x07 \x01(\t\x12\x12\n\nsent_at_us\x18\x08 \x01(\x03\x12\x37\n\x10snapshots_wanted\x18\t \x03(\x0b\x32\x1d.federation.v1.SnapshotWanted\x12#\n\x1bmeasured_round_trip_seconds\x18\n \x01(\x04\x12#\n\x1b\x64\x65\x63lared_round_trip_seconds\x18\x0b \x01(\x04J\x04\x08\x0c\x10\x14\"A\n\tTelemetry\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x12\n\nallocation\x18\x02 \x01(\t\x12\r\n\x05lines\x18\x03 \x03(\tJ\x04\x08\x04\x10\n*\xe6\x01\n\x0f\x41llocationState\x12 \n\x1c\x41LLOCATION_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41LLOCATION_STATE_INTENDED\x10\x01\x12\x1e\n\x1a\x41LLOCATION_STATE_SUBMITTED\x10\x02\x12\x1b\n\x17\x41LLOCATION_STATE_QUEUED\x10\x03\x12\x1a\n\x16\x41LLOCATION_STATE_READY\x10\x04\x12\x1d\n\x19\x41LLOCATION_STATE_DRAINING\x10\x05\x12\x1a\n\x16\x41LLOCATION_STATE_ENDED\x10\x06*Z\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n\rPHASE_INVITED\x10\x01\x12\x12\n\x0ePHASE_TRAINING\x10\x02\x12\x13\n\x0fPHASE_UPLOADING\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'federation.v1.telemetry_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ALLOCATIONSTATE']._serialized_start=810
-  _globals['_ALLOCATIONSTATE']._serialized_end=1040
-  _globals['_PHASE']._serialized_start=1042
-  _globals['_PHASE']._serialized_end=1132
+  _globals['_ALLOCATIONSTATE']._serialized_start=884
+  _globals['_ALLOCATIONSTATE']._serialized_end=1114
+  _globals['_PHASE']._serialized_start=1116
+  _globals['_PHASE']._serialized_end=1206
   _globals['_ALLOCATIONREPORT']._serialized_start=49
   _globals['_ALLOCATIONREPORT']._serialized_end=227
   _globals['_PARTICIPATIONREPORT']._serialized_start=229
@@ -42,7 +42,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SNAPSHOTWANTED']._serialized_start=351
   _globals['_SNAPSHOTWANTED']._serialized_end=421
   _globals['_SITESTATUS']._serialized_start=424
-  _globals['_SITESTATUS']._serialized_end=740
-  _globals['_TELEMETRY']._serialized_start=742
-  _globals['_TELEMETRY']._serialized_end=807
+  _globals['_SITESTATUS']._serialized_end=814
+  _globals['_TELEMETRY']._serialized_start=816
+  _globals['_TELEMETRY']._serialized_end=881
 # @@protoc_insertion_point(module_scope)

@@ -76,7 +76,7 @@ class SnapshotWanted(_message.Message):
     def __init__(self, run: _Optional[str] = ..., fragment: _Optional[int] = ..., version: _Optional[int] = ...) -> None: ...
 
 class SiteStatus(_message.Message):
-    __slots__ = ("ledger_size", "allocations", "participations", "blobs_wanted", "applied", "waits_for_witnesses", "software", "sent_at_us", "snapshots_wanted")
+    __slots__ = ("ledger_size", "allocations", "participations", "blobs_wanted", "applied", "waits_for_witnesses", "software", "sent_at_us", "snapshots_wanted", "measured_round_trip_seconds", "declared_round_trip_seconds")
     LEDGER_SIZE_FIELD_NUMBER: _ClassVar[int]
     ALLOCATIONS_FIELD_NUMBER: _ClassVar[int]
     PARTICIPATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -86,6 +86,8 @@ class SiteStatus(_message.Message):
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     SENT_AT_US_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOTS_WANTED_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_ROUND_TRIP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    DECLARED_ROUND_TRIP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     ledger_size: int
     allocations: _containers.RepeatedCompositeFieldContainer[AllocationReport]
     participations: _containers.RepeatedCompositeFieldContainer[ParticipationReport]
@@ -95,7 +97,9 @@ class SiteStatus(_message.Message):
     software: str
     sent_at_us: int
     snapshots_wanted: _containers.RepeatedCompositeFieldContainer[SnapshotWanted]
-    def __init__(self, ledger_size: _Optional[int] = ..., allocations: _Optional[_Iterable[_Union[AllocationReport, _Mapping]]] = ..., participations: _Optional[_Iterable[_Union[ParticipationReport, _Mapping]]] = ..., blobs_wanted: _Optional[_Iterable[bytes]] = ..., applied: _Optional[_Iterable[str]] = ..., waits_for_witnesses: _Optional[bool] = ..., software: _Optional[str] = ..., sent_at_us: _Optional[int] = ..., snapshots_wanted: _Optional[_Iterable[_Union[SnapshotWanted, _Mapping]]] = ...) -> None: ...
+    measured_round_trip_seconds: int
+    declared_round_trip_seconds: int
+    def __init__(self, ledger_size: _Optional[int] = ..., allocations: _Optional[_Iterable[_Union[AllocationReport, _Mapping]]] = ..., participations: _Optional[_Iterable[_Union[ParticipationReport, _Mapping]]] = ..., blobs_wanted: _Optional[_Iterable[bytes]] = ..., applied: _Optional[_Iterable[str]] = ..., waits_for_witnesses: _Optional[bool] = ..., software: _Optional[str] = ..., sent_at_us: _Optional[int] = ..., snapshots_wanted: _Optional[_Iterable[_Union[SnapshotWanted, _Mapping]]] = ..., measured_round_trip_seconds: _Optional[int] = ..., declared_round_trip_seconds: _Optional[int] = ...) -> None: ...
 
 class Telemetry(_message.Message):
     __slots__ = ("run", "allocation", "lines")

@@ -12,6 +12,7 @@ from federation.errors import ConfigError, FederationError, LoginRefusedError
 from federation.log import in_one_line
 from federation.mailbox.carrier import carry_both
 from site_agent import layout
+from site_agent.carrier.login_rest import LoginRest, login_wait_seconds
 from site_agent.carrier.over_ssh import RemoteMailboxes
 from site_agent.site_config import SITE_FILE
 
@@ -19,9 +20,6 @@ LOG: Final = logging.getLogger("site_agent")
 
 FIRST_WAIT_SECONDS: Final = 5.0
 MAX_WAIT_SECONDS: Final = 600.0
-FIRST_LOGIN_WAIT_SECONDS: Final = 60.0
-"""After a refused login; a centre locks accounts that try too often."""
-MAX_LOGIN_WAIT_SECONDS: Final = 1800.0
 
 _COORDINATORS: Final = ("keys/coordinator.pem", "ledger")
 """The second one is for a carrier that may not look into keys/."""
@@ -41,12 +39,9 @@ class BackOff:
         """Until the next attempt; 0 after none failed."""
         if not self._failures:
             return 0.0
-        first, longest = (
-            (FIRST_LOGIN_WAIT_SECONDS, MAX_LOGIN_WAIT_SECONDS)
-            if self._is_login
-            else (FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS)
-        )
-        return min(first * 2.0 ** min(self._failures - 1, 20), longest)
+        if self._is_login:
+            return login_wait_seconds(self._failures)
+        return min(FIRST_WAIT_SECONDS * 2.0 ** min(self._failures - 1, 20), MAX_WAIT_SECONDS)
 
     def failed(self, error: FederationError) -> None:
         """Counts a failure; one of another kind begins anew."""
@@ -69,6 +64,10 @@ class AnyRoute(ABC):
     @abstractmethod
     def carry(self) -> int:
         """Both ways; how many files were brought. Raises FederationError."""
+
+    def carry_once(self) -> int:
+        """As `carry`, by a process that does nothing else and is started again and again."""
+        return self.carry()
 
     @property
     def wait_seconds(self) -> float:
@@ -110,9 +109,9 @@ class Route(AnyRoute):
 class RemoteRoute(AnyRoute):
     """Between a site's directory on another machine and the coordinator's on this one."""
 
-    def __init__(self, site: str, coordinator: Path, mailboxes: RemoteMailboxes) -> None:
+    def __init__(self, site: str, coordinator: Path, mailboxes: RemoteMailboxes, rest: LoginRest) -> None:
         super().__init__(site, coordinator)
-        self._mailboxes = mailboxes
+        self._mailboxes, self._rest = mailboxes, rest
         self._back_off = BackOff()
 
     @property
@@ -126,6 +125,16 @@ class RemoteRoute(AnyRoute):
         if self._complaint:
             LOG.info("site %s: the carrier works again", self._site)
             self._complaint = ""
+        return brought
+
+    def carry_once(self) -> int:
+        self._rest.expect_over()
+        try:
+            brought = self.carry()
+        except LoginRefusedError as error:
+            self._rest.refused(error)
+            raise
+        self._rest.accepted()
         return brought
 
     def _failed(self, error: FederationError) -> None:

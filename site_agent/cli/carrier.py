@@ -2,6 +2,7 @@
 """`site-agent carrier`: carries mailboxes between directories, here or over ssh. It needs no key of ours, no trust."""
 
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from federation.durations import count
 from federation.errors import ConfigError
 from federation.ids import check_slug
 from federation.stopping import StopOnSignals
+from site_agent.carrier.login_rest import LoginRest, credential_of
 from site_agent.carrier.over_ssh import RemoteMailboxes
 from site_agent.carrier.process import Programs
 from site_agent.carrier.remote import RemoteAddress, Transport
@@ -93,7 +95,7 @@ def carrier(
 
     With --remote, between this machine and one site's directory on another, over ssh, from outside the site: the other
     side needs rsync, or an sftp subsystem, and no more. Nothing is ever asked for: a login that a human must renew is
-    said in the log, and is the exit code 77 with --once.
+    said in the log, and is the exit code 77 with --once, which is not tried again at each call.
     """
     *sites, coordinator = directories
     asked = _Remote(address=remote, site=site, via=via, identity=identity, options=options, bandwidth=bandwidth)
@@ -107,7 +109,7 @@ def carrier(
         else:
             routes = _local_routes(asked, sites, coordinator)
         if stop is None:
-            brought = sum(route.carry() for route in routes)
+            brought = sum(route.carry_once() for route in routes)
             echo({"files": brought}, f"Carried {count(brought, 'file')}.", as_json)
             return
         log.configure()
@@ -163,4 +165,5 @@ def _remote_route(
     transport: Transport = _TRANSPORTS[asked.via](address, session, programs, asked.bandwidth)
     mailboxes = RemoteMailboxes(session, transport, coordinator, site)
     stack.callback(session.close)
-    return RemoteRoute(site, coordinator, mailboxes)
+    rest = LoginRest(coordinator, site, credential_of(asked.address, settings.identity, asked.options), time.time)
+    return RemoteRoute(site, coordinator, mailboxes, rest)

@@ -66,9 +66,15 @@ def run_refuse(site_dir: Path, run_id: str, as_json: bool) -> None:
 @click.argument("run_id", metavar="RUN")
 @AS_JSON
 def run_retry(site_dir: Path, run_id: str, as_json: bool) -> None:
-    """Forgets RUN's failed jobs: the next one starts at once."""
-    answers.retry(_fs(site_dir), run_id, time.time_ns() // 1000)
-    echo({"run": run_id}, f"Run {run_id}: the next job starts at once.", as_json)
+    """Forgets RUN's failed jobs: the next one starts in the agent's next pass, if nothing else is in its way.
+
+    Refused after a failure that no further job can mend.
+    """
+    waits_for = answers.retry(_fs(site_dir), run_id, time.time_ns() // 1000)
+    soon = "The next job starts in the agent's next pass."
+    when = f"The next job does not start at once: {waits_for}." if waits_for else soon
+    text = f"Run {run_id}: its failed jobs are forgotten. {when}"
+    echo({"run": run_id, "starts": not waits_for, "waits_for": waits_for}, text, as_json)
 
 
 @run.command("ended")
@@ -131,6 +137,7 @@ def _status_lines(view: SiteView, preflights: Mapping[str, PreflightReport]) -> 
         lines.append(f"  {_line(item)}")
         if item.run in preflights:
             lines.append(f"    job {item.allocation.allocation} runs on {preflight_line(preflights[item.run])}")
+        lines += [f"    {verdict.line()}" for verdict in item.verdicts]
     return lines
 
 

@@ -13,9 +13,11 @@ from federation.errors import ConfigError
 from federation.ids import check_slug, slug_from
 from site_agent import layout
 from site_agent.identity import LISTING_ADVICE, Listing, listing, load_identity
-from site_agent.setup import NewSite, init_site, install_roster
+from site_agent.policy import POLICY_FILE
+from site_agent.setup import DATA, KEYS, NewSite, init_site, install_roster
 from site_agent.site_config import SITE_FILE, load_site_config
 from site_agent.site_text import BatchChoice
+from site_agent.unmade import nothing_left_behind
 
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
 EXISTING_DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -100,20 +102,21 @@ def init(
     site = check_slug(site_id or slug_from(site_dir.resolve().name), "site id")
     if request.exists():
         raise ConfigError(f"--request: expected a new file, found {request}", advice="Choose another name for it.")
-    if data is None:
-        RealFileSystem(site_dir).mkdir("data")
     new = NewSite(
         site=site,
         profile=profile,
-        data_dir="data" if data is None else str(data.resolve()),
+        data_dir=DATA if data is None else str(data.resolve()),
         languages=tuple(part.strip() for part in languages.split(",") if part.strip()),
         policy=policy,
         batch=BatchChoice(
             launcher=launcher, partition=partition, account=account, qos=qos, nodes=nodes, seconds_limit=wall_seconds
         ),
     )
-    document = init_site(site_dir, new)
-    RealFileSystem(request.resolve().parent).write(request.name, document)
+    with nothing_left_behind(site_dir, (DATA, SITE_FILE, POLICY_FILE, KEYS)):
+        if data is None:
+            RealFileSystem(site_dir).mkdir(DATA)
+        document = init_site(site_dir, new)
+        RealFileSystem(request.resolve().parent).write(request.name, document)
     text = f"Made site {site} in {site_dir} and {request}. Next: have the consortium root sign {request.name}."
     echo({"site": site, "request": str(request)}, text, as_json)
 

@@ -50,6 +50,12 @@ class RoundTripMeter:
         self._posted: deque[tuple[int, float]] = deque(maxlen=_MAX_WAITING)
         self._samples: deque[float] = deque(maxlen=MAX_SAMPLES)
         self._written_at = 0.0
+        self._before = read_round_trip(fs)
+
+    @property
+    def longest_seconds(self) -> float:
+        """Of the newest messages; until this process has timed one, of those of the process before it."""
+        return max(self._samples, default=self._before.max_seconds)
 
     def note(self, last_sequence: int, peer_received_through: int, now: float) -> None:
         """Takes the counters as they are after a pass at `now` (seconds, of this machine's clock)."""

@@ -33,7 +33,7 @@ LATER: dict[str, tuple[str, ...]] = {
     "CommandReply": ("document",),
     "LedgerTail": ("suggested_starts",),
     "AllocationReport": ("start_in_seconds",),
-    "SiteStatus": (),
+    "SiteStatus": ("measured_round_trip_seconds", "declared_round_trip_seconds"),
 }
 """Fields that a type got after its first release: its first sample does without them, a second one has them."""
 

@@ -84,6 +84,25 @@ def test_a_whole_run(world: OneSite) -> None:
     world.until(lambda: not world.agent.blobs.has(payload))  # witnessed, so dropped
 
 
+def test_the_report_says_how_long_messages_travel(world: OneSite) -> None:
+    world.coordinator.create()
+    world.until(lambda: world.coordinator.of(SiteStatus))
+    first = world.coordinator.of(SiteStatus)[0]
+    assert (first.measured_round_trip_seconds, first.declared_round_trip_seconds) == (0, 0), "nothing was timed yet"
+    world.until(lambda: world.agent.round_trips.longest_seconds > 0)
+    measured = world.agent.round_trips.longest_seconds
+    world.now += 60.0  # the next heartbeat
+    world.until(lambda: world.coordinator.of(SiteStatus)[-1].measured_round_trip_seconds >= measured)
+
+
+def test_the_report_says_what_the_site_declares(tmp_path: Path) -> None:
+    coordinator, site = RealFileSystem(tmp_path / "coordinator"), RealFileSystem(tmp_path / "site")
+    world = OneSite(coordinator, site, tmp_path / "site", settings={"round_trip_seconds": 1799.5})
+    world.coordinator.create()
+    world.until(lambda: world.coordinator.of(SiteStatus))
+    assert world.coordinator.of(SiteStatus)[-1].declared_round_trip_seconds == 1800
+
+
 def test_the_ledger_is_cosigned(world: OneSite) -> None:
     world.coordinator.create()
     world.until(lambda: world.coordinator.of(Cosignature))

@@ -82,6 +82,7 @@ def test_a_job_of_the_batch_system(under_slurm: Callable[..., Path], slurm: Fake
     found = {check["check"]: check for check in json.loads(result.output)["checks"]}
     wanted = [
         "slurm commands",
+        "container",
         "slurm controller",
         "slurm accounting",
         "control job",

@@ -16,8 +16,10 @@ from typing import Any
 import click
 import pytest
 
+from coordinator import observation_store
 from coordinator.cli.main import cli as coordinator_cli
 from coordinator.home import load_issuers
+from coordinator.observations import SiteSeen
 from coordinator.rpc.enrolment import EnrolmentDesk
 from coordinator.rpc.membership import membership_of
 from coordinator.service import Coordinator
@@ -30,12 +32,35 @@ from federation.corpus import write_corpus
 from federation.durable.real import RealFileSystem
 from federation.invite import Invite, read_invite
 from federation.leaves import PartyKind
+from federation.messages import SiteStatus
 from federation.rpc.enrolment import enrolled_from_bytes
 from site_agent.cli.main import cli as site_agent_cli
 
 pytestmark = pytest.mark.timeout(120)
 
 ENDPOINT = "coordinator.example.org:443"
+RUN_TOML = """
+[run]
+id = "slow"
+consortium = "root"
+num_rounds = 4
+[schedule]
+num_inner_steps = 60
+seconds_per_step = 2.0
+[model]
+hidden_size = 16
+intermediate_size = 32
+num_layers = 1
+num_heads = 2
+[trainer]
+batch_size = 2
+sequence_length = 16
+[[sites]]
+id = "alpha"
+courier_round_trip_seconds = 600
+[[sites]]
+id = "beta"
+"""
 PROGRAMS: dict[str, click.Command] = {
     "federation": federation_cli,
     "coordinator": coordinator_cli,
@@ -388,3 +413,27 @@ def test_status_shows_what_somebody_has_to_see_to(office: Office) -> None:
     assert f"compiler: {document['compiler']}\n" in printed
     assert document["compiler"].startswith("numba ")
     assert "site beta is revoked" in printed
+
+
+def test_what_sites_measured_of_their_couriers_is_told_in_status_and_when_a_run_is_created(office: Office) -> None:
+    office.stop()
+    for site, seconds in (("alpha", 1900), ("beta", 2)):
+        status = SiteStatus(ledger_size=0, measured_round_trip_seconds=seconds, declared_round_trip_seconds=0)
+        seen = SiteSeen(received_at=time.time(), status=status)
+        observation_store.save(RealFileSystem(office.base / "coord"), site, seen)
+    office.serve()
+    (office.base / "run.toml").write_text(RUN_TOML)
+    office.type("federation init-model run.toml --out model")
+    created = office.type("coordinator run create run.toml --init model --as olga")
+    assert "site alpha: its courier's round trip is 1900 s, as its agent measured, and 600 s are added" in created
+    assert "another one with courier_round_trip_seconds = 1900 for alpha" in created
+    for site in ("alpha", "beta"):
+        assert f"Warning: {site} is expected to train" in created
+    assert created.count("(slowest courier: alpha, 1900 s, as its agent measured)") == 2
+    assert "site beta" not in created, "a courier over the network needs nothing added"
+    document = office.json("coordinator status --as vera")
+    assert [line["round_trip"]["measured_seconds"] for line in document["sites"]] == [1900, 2]
+    assert document["sites"][0]["round_trip"]["added_seconds"] == {"slow": 600}
+    (problem,) = [said for said in document["problems"] if said.startswith("run slow")]
+    assert "create a new run with courier_round_trip_seconds = 1900 for alpha" in problem
+    assert "alpha 1900 s no slow 600 s" in " ".join(office.type("coordinator status --as olga").split())

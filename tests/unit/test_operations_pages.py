@@ -85,11 +85,16 @@ def test_a_new_site_needs_ten_commands_at_most() -> None:
         assert 0 < len(list(commands(f"```sh\n{block}```\n"))) <= 10
 
 
-def test_the_table_of_troubles_names_every_refusal_of_a_submission() -> None:
+OF_THEMSELVES = {"failed", "diverged", "snapshot-refused", "fenced", "stale-file-handle"}
+"""Ends of jobs that the next one mends, or of which nothing is known but what the log says."""
+
+
+def test_the_table_of_troubles_names_every_refusal_of_a_submission_and_every_failure_of_a_job() -> None:
     text = (ROOT / "docs/operations/new-site.md").read_text()
     table = text[text.index("| symptom |") :]
     named = set(re.findall(r"`([a-z]+(?:-[a-z]+)*)`", table))
     hindrances = {found.code for _, found in waiting._TABLE}
+    assert failures.JOB.keys() - OF_THEMSELVES <= named
     known = {*failures.LAUNCH, *failures.BATCH, *failures.JOB, *hindrances}
     assert (failures.LAUNCH.keys() - {"launch-failed"}) | hindrances <= named
     assert {code for code in named if "-" in code} <= known

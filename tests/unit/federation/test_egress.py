@@ -123,6 +123,8 @@ STATUS = SiteStatus(
     applied=("r:0,12",),
     software="hpc-federation 0.1.0.dev3+local",
     snapshots_wanted=(SnapshotWanted(run="r", fragment=0, version=1),),
+    measured_round_trip_seconds=1830,
+    declared_round_trip_seconds=1800,
 )
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from federation.plan import Member
+from federation.round_trips import KnownRoundTrip, Source
 from federation.run_config import parse_run_config, resolve
 from federation.utilisation import WANTED_UTILISATION, Cycle, expected_of, warnings_of
 
@@ -137,3 +138,19 @@ def test_a_site_without_an_estimate_is_told_the_step_that_would_do() -> None:
     assert len(said) == 1
     seconds = float(re.search(r"takes (\S+) s or more", said[0])[1])  # type: ignore[index]
     assert utilisation(60, 15, 4, seconds * 1.01) >= WANTED_UTILISATION > utilisation(60, 15, 4, seconds * 0.99)
+
+
+def test_a_round_trip_that_was_measured_counts_and_is_said_to_be() -> None:
+    known = {"spool": KnownRoundTrip(seconds=3600, source=Source.MEASURED)}
+    alpha, spool = warnings_of(PLAN, {"alpha": 2.0, "spool": 2.0}, known)
+    # W s = 30 s, q = 1: 30 + (3600 - 30) / 2 = 1815 s.
+    assert spool.startswith("spool is expected to train 2 % of the time")
+    for said in (alpha, spool):
+        assert "slowest courier: spool, 3600 s, as its agent measured)" in said
+    longer = {"alpha": KnownRoundTrip(seconds=7200, source=Source.DECLARED)}
+    assert "slowest courier: alpha, 7200 s, as the site declares" in warnings_of(PLAN, {}, longer)[0]
+
+
+def test_what_run_toml_says_needs_no_source() -> None:
+    known = {member.site: KnownRoundTrip(seconds=1800, source=Source.RUN) for member in PLAN.members}
+    assert "slowest courier: spool, 1800 s)" in warnings_of(PLAN, {"spool": 2.0}, known)[-1]

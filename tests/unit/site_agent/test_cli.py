@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from federation.testing.rosters import MemoryConsortium
 from site_agent import answers, layout
 from site_agent.cli.carrier import Route
 from site_agent.cli.main import cli
+from site_agent.failures import failure_of
 from site_agent.json_records import read_record, write_record
 from site_agent.observations import HumanAnswer
 from site_agent.setup import open_agent
@@ -102,6 +104,37 @@ def test_init_makes_a_request_and_private_keys(site: Path) -> None:
     assert open_request((site.parent / "alpha.req").read_bytes()).id == "alpha"
     for name in ("tls", "update", "witness"):
         assert (site / "keys" / f"{name}.pem").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        ("--languages", "nonsense"),
+        ("--data", "no-such-directory"),
+        ("--profile", "no-such-centre"),
+        ("--site", "coordinator"),
+    ],
+    ids=lambda mistake: mistake[0],
+)
+def test_an_init_that_fails_leaves_nothing_behind(tmp_path: Path, mistake: tuple[str, str]) -> None:
+    made = ("init", tmp_path / "sites" / "alpha", "--request", tmp_path / "alpha.req")
+    fails(ConfigError, *made, *mistake)
+    assert list(tmp_path.iterdir()) == []
+    assert run(*made).exit_code == 0, "the corrected command"
+
+
+def test_an_init_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "alpha" / "data").mkdir(parents=True)
+    (tmp_path / "alpha" / "data" / "de.txt").write_text("Text")
+    (tmp_path / "alpha" / "notes").write_text("mine")
+    (tmp_path / "taken").write_text("no directory")
+    made = ("init", tmp_path / "alpha", "--request")
+    fails(ConfigError, *made, tmp_path / "alpha.req", "--languages", "nonsense")
+    fails(FederationError, *made, tmp_path / "taken" / "alpha.req")
+    assert sorted(path.name for path in (tmp_path / "alpha").rglob("*")) == ["data", "de.txt", "notes"]
+    assert run(*made, tmp_path / "alpha.req", "--languages", "de").exit_code == 0
+    fails(UsageError, *made, tmp_path / "other.req")
+    assert (tmp_path / "alpha" / layout.UPDATE_KEY).exists(), "a site that is there is not touched"
 
 
 def test_init_never_overwrites(site: Path) -> None:
@@ -232,6 +265,46 @@ def test_retry_and_ended_keep_the_answer(site: Path) -> None:
     assert found.retry_at_us > NOW_US
     fails(UsageError, "run", "ended", site, RUN, 2)
     fails(UsageError, "run", "retry", site, "no-such-run")
+
+
+ENDED = AllocationView(allocation="a3", state="ended", reason="no-space", sentence="no space", failures=2)
+
+
+@pytest.mark.parametrize("code", ["no-space", "out-of-memory", "killed", "non-finite", "word-of-a-later-release"])
+def test_retry_lets_the_next_job_start_where_that_can_help(site: Path, code: str) -> None:
+    show(site, state="running", answer="accepted", allocation=replace(ENDED, reason=code))
+    result = run("run", "retry", site, RUN)
+    assert "The next job starts in the agent's next pass." in result.output
+    assert json.loads(run("run", "retry", site, RUN, "--json").output)["starts"] is True
+    assert said(site) is not None
+
+
+@pytest.mark.parametrize("code", ["model-differs", "run-not-for-trainer"])
+def test_retry_is_refused_where_every_job_would_end_the_same_way(site: Path, code: str) -> None:
+    show(site, state="running", answer="accepted", allocation=replace(ENDED, reason=code))
+    complaint = fails(UsageError, "run", "retry", site, RUN)
+    assert f"found {code}" in complaint
+    assert "no further job of this run starts here" in complaint
+    assert failure_of(code).advice in complaint
+    assert said(site) is None, "nothing was written"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"allocation": replace(ENDED, state="queued")}, "job a3 is queued; the next one follows when it has ended"),
+        ({"state": "completed"}, "the run is completed, and only an evaluation that is due needs a job"),
+        ({"state": "paused"}, "the run is paused, and only an evaluation that is due needs a job"),
+        ({"state": "draft"}, "the run is draft"),
+        ({"answer": "declined"}, "this site has not accepted the run"),
+        ({"no_start": "maintenance until 12:00"}, "maintenance until 12:00"),
+    ],
+)
+def test_retry_says_what_else_the_next_job_waits_for(site: Path, changes: dict[str, Any], words: str) -> None:
+    show(site, **{"state": "running", "answer": "accepted", "allocation": ENDED, **changes})
+    assert f"The next job does not start at once: {words}." in run("run", "retry", site, RUN).output
+    found = json.loads(run("run", "retry", site, RUN, "--json").output)
+    assert (found["starts"], found["waits_for"]) == (False, words)
 
 
 def test_the_carrier_needs_two_directories(site: Path) -> None:

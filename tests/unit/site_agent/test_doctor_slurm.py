@@ -2,13 +2,22 @@
 """What `doctor` makes of partitions, nodes and accounts."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from site_agent.doctor_case import Verdict
-from site_agent.doctor_slurm import fit_of_account, fit_of_nodes, fit_of_partition
+from federation.durable.real import RealFileSystem
+from site_agent.doctor_case import Case, Verdict
+from site_agent.doctor_slurm import (
+    examine_slurm,
+    fit_of_account,
+    fit_of_container,
+    fit_of_nodes,
+    fit_of_partition,
+)
 from site_agent.launcher.slurm.facts import Association, NodeGroup
-from site_agent.launcher.slurm.settings import SlurmSection
+from site_agent.launcher.slurm.settings import ContainerSection, SlurmSection
+from site_agent.site_config import JobSection, SiteConfig
 
 SMALL = NodeGroup(
     partition="gpu",
@@ -98,3 +107,40 @@ def test_accounts(settings: dict, verdict: Verdict, words: str) -> None:
 @pytest.mark.parametrize("found", [None, []])
 def test_accounts_that_nobody_tells(found: list[Association] | None) -> None:
     assert fit_of_account(found, SlurmSection(account="a"))[0] is Verdict.SKIPPED
+
+
+IMAGE = ContainerSection(image="/images/torch.sif", runtime="singularity")
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_there", "verdict", "words", "advice"),
+    [
+        ({}, True, Verdict.OK, "none: jobs run with /agent/bin/python", ""),
+        ({"python": "/opt/python"}, True, Verdict.OK, "none: jobs run with /opt/python", ""),
+        ({"container": IMAGE, "python": "/opt/python"}, True, Verdict.OK, "with /opt/python inside it", ""),
+        ({"container": IMAGE, "python": "/opt/python"}, False, Verdict.WARNING, "not found from here", "image"),
+        ({"container": IMAGE}, True, Verdict.WARNING, "own /agent/bin/python is looked for inside", "slurm.python to"),
+        ({"container": IMAGE}, False, Verdict.WARNING, "slurm.python is empty", "singularity exec /images/torch.sif"),
+    ],
+)
+def test_an_image_needs_an_interpreter_of_its_own(
+    settings: dict, is_there: bool, verdict: Verdict, words: str, advice: str
+) -> None:
+    found = fit_of_container(SlurmSection(**settings), "/agent/bin/python", is_there=is_there)
+    assert found[0] is verdict
+    assert words in found[1]
+    assert advice in found[2]
+    assert bool(found[2]) is (verdict is Verdict.WARNING)
+
+
+@pytest.mark.parametrize("python", ["", "/usr/bin/python3"])
+def test_the_image_is_looked_at_where_the_batch_systems_commands_are_not_found(tmp_path: Path, python: str) -> None:
+    image = tmp_path / "torch.sif"
+    image.write_bytes(b"")
+    slurm = SlurmSection(bin_dir=str(tmp_path), python=python, container=ContainerSection(image=str(image)))
+    config = SiteConfig(site="alpha", launcher="slurm", job=JobSection(seconds_limit=60), slurm=slurm)
+    case = Case(directory=tmp_path, fs=RealFileSystem(tmp_path), config=config, now=0.0, probed=None)
+    found = {item.check: item for item in examine_slurm(case)}
+    assert found.keys() == {"slurm commands", "container"}
+    assert found["slurm commands"].verdict is Verdict.FAILED
+    assert found["container"].verdict is (Verdict.OK if python else Verdict.WARNING)

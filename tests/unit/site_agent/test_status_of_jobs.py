@@ -15,6 +15,7 @@ from site_agent.json_records import write_record
 from site_agent.launcher.slurm.waiting import hindrance_of
 from site_agent.preflight_report import PREFLIGHT_FILE, DeviceKind, PreflightReport, RankReport
 from site_agent.setup import NewSite, init_site
+from site_agent.verdict_view import VerdictView
 from site_agent.views import AllocationView, RunView, SiteView, read_view
 
 RUN = "run-1"
@@ -53,7 +54,7 @@ def site(tmp_path: Path) -> Path:
     return tmp_path / "alpha"
 
 
-def show(site: Path, **allocation: object) -> None:
+def show(site: Path, verdicts: tuple[VerdictView, ...] = (), **allocation: object) -> None:
     view = RunView(
         run=RUN,
         state="running",
@@ -66,6 +67,7 @@ def show(site: Path, **allocation: object) -> None:
         num_rounds=3,
         open_rounds=(),
         allocation=AllocationView(**{"allocation": "a3", "state": "queued", **allocation}),  # type: ignore[arg-type]
+        verdicts=verdicts,
     )
     shown = SiteView(
         site="alpha",
@@ -96,6 +98,28 @@ def test_what_the_newest_job_runs_on(site: Path) -> None:
     assert "job a3 runs on 2 rank(s) on nid0, nid1: cuda A100, runtime 12.4, torch 2.6; in order" in status(site)
     found = json.loads(status(site, "--json"))["preflight"][RUN]
     assert (found["ok"], found["world_size"], found["ranks"][1]["host"]) == (True, 2, "nid1")
+
+
+def test_what_became_of_the_sites_own_rounds(site: Path) -> None:
+    late = VerdictView(round=7, state="committed", verdict="missed", reason="upload-too-long", sentence="allowed 60 s")
+    show(site, (late, VerdictView(round=6, state="committed", verdict="admitted", counted=True)))
+    lines = [line.strip() for line in status(site).splitlines()]
+    assert "round 7: missed (upload-too-long): allowed 60 s; the round is committed" in lines
+    assert "round 6: admitted; it is part of the model" in lines
+    (run,) = json.loads(status(site, "--json"))["runs"]
+    assert [(v["round"], v["verdict"], v["reason"]) for v in run["verdicts"]] == [
+        (7, "missed", "upload-too-long"),
+        (6, "admitted", ""),
+    ]
+
+
+def test_a_view_of_an_earlier_release_has_no_verdicts(site: Path) -> None:
+    show(site)
+    fs = RealFileSystem(site)
+    old = json.loads(fs.read(layout.VIEW))
+    del old["runs"][0]["verdicts"]
+    fs.write(layout.VIEW, json.dumps(old).encode())
+    assert "round " not in status(site).replace("round trip", "")
 
 
 def test_a_machine_that_is_not_in_order(site: Path) -> None:

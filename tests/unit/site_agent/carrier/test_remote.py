@@ -19,10 +19,11 @@ from federation.errors import (
 from federation.mailbox.layout import message_name
 from site_agent.carrier import remote, rsync, sftp
 from site_agent.carrier.complaints import complaint_of
+from site_agent.carrier.login_rest import MAX_LOGIN_WAIT_SECONDS
 from site_agent.carrier.over_ssh import MAX_BATCH_FILES, batches
 from site_agent.carrier.process import Finished, Programs
 from site_agent.carrier.remote import Listed, RemoteAddress, RemoteMailbox
-from site_agent.carrier.routes import MAX_LOGIN_WAIT_SECONDS, MAX_WAIT_SECONDS, BackOff
+from site_agent.carrier.routes import MAX_WAIT_SECONDS, BackOff
 from site_agent.carrier.ssh import SshSession, SshSettings
 
 DIGEST, MESSAGE = "0a" * 32, message_name(7, b"x")

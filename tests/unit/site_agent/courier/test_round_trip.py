@@ -69,3 +69,17 @@ def test_what_a_person_reads(samples: int, declared: int, words: tuple[str, ...]
     said = sentence(RoundTrip(num_samples=samples, median_seconds=2.5, max_seconds=40.0), declared)
     assert all(word in said for word in words), said
     assert ("LONGER" in said) == (0 < declared < 40 and samples > 0)
+
+
+def test_what_the_process_before_measured_counts_until_this_one_has_timed_a_message() -> None:
+    fs = SimulatedFileSystem()
+    assert RoundTripMeter(fs, last_sequence=0).longest_seconds == 0.0
+    first = RoundTripMeter(fs, last_sequence=0)
+    first.note(1, 0, 100.0)
+    first.note(1, 1, 1000.0)
+    assert first.longest_seconds == 900.0
+    second = RoundTripMeter(fs, last_sequence=1)
+    assert second.longest_seconds == 900.0
+    second.note(2, 1, 2000.0)
+    second.note(2, 2, 2060.0)
+    assert second.longest_seconds == 60.0

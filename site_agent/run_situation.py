@@ -9,7 +9,7 @@ from site_agent.failures import Retry, retry_of
 from site_agent.observations import AgentSettings, ManifestSeen, Observations
 
 
-class RunView:
+class RunSituation:
     """One run, as this pass sees it."""
 
     def __init__(
