@@ -15,6 +15,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -24,7 +25,7 @@ SERVER_FILE = "job-server"
 FAILPOINTS = "FEDERATION_FAILPOINTS"
 JOB_MODULE = "site_agent.trainer.job"
 JOB_MODULES = (JOB_MODULE, "site_agent.trainer.init", "site_agent.trainer.llama")
-_STATUS_BYTES = 8
+_NUMBER = struct.Struct("<q")
 
 
 def fired_file(base: Path, site: str) -> Path:
@@ -43,7 +44,7 @@ def fired(base: Path, site: str) -> list[str]:
 
 def request(server: str, module: str, arguments: list[str], environment: Mapping[str, str]) -> int:
     """Has the server run a module's `main` in a process of its own; its status as of `os.waitpid`."""
-    connection = begin(server, module, arguments, environment, (1, 2))
+    connection, _ = begin(server, module, arguments, environment, (1, 2))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _frame: connection.sendall(bytes([received])))
     return status_from(connection)
@@ -51,19 +52,27 @@ def request(server: str, module: str, arguments: list[str], environment: Mapping
 
 def begin(
     server: str, module: str, arguments: list[str], environment: Mapping[str, str], output: tuple[int, int]
-) -> socket.socket:
-    """Starts such a process, with these descriptors as its output and error; it is killed when the socket is closed."""
+) -> tuple[socket.socket, int]:
+    """Starts such a process, with these descriptors as its output and error; it is killed when the socket is closed.
+
+    Returns the socket and the process's id.
+    """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(server)
     what = {"module": module, "arguments": arguments, "environment": dict(environment), "directory": str(Path.cwd())}
     socket.send_fds(connection, [json.dumps(what).encode()], output)
-    return connection
+    return connection, _number_from(connection)
 
 
 def status_from(connection: socket.socket) -> int:
     """Waits for its end; its status as of `os.waitpid`."""
-    answer = connection.recv(_STATUS_BYTES)
-    return int(answer) if answer else 1 << 8
+    return _number_from(connection)
+
+
+def _number_from(connection: socket.socket) -> int:
+    """The next number of the server's; 256, which is no process and the status of a failure, if it is gone."""
+    answer = connection.recv(_NUMBER.size, socket.MSG_WAITALL)
+    return int(_NUMBER.unpack(answer)[0]) if answer else 1 << 8
 
 
 def end_like(status: int) -> None:
@@ -126,6 +135,7 @@ def _watch(connection: socket.socket) -> None:
     child = os.fork()
     if child == 0:
         _become(json.loads(data), descriptors)
+    connection.sendall(_NUMBER.pack(child))
     handle = os.pidfd_open(child)
     while handle not in select.select([connection.fileno(), handle], [], [])[0]:
         word = connection.recv(1)
@@ -133,13 +143,14 @@ def _watch(connection: socket.socket) -> None:
         if not word:
             break
     _, status = os.waitpid(child, 0)
-    connection.sendall(str(status).encode())
+    connection.sendall(_NUMBER.pack(status))
 
 
 def _become(what: dict[str, object], descriptors: list[int]) -> None:
     """The forked process: environment, output and directory of the asker, then the module's `main`."""
     code = 70
     try:
+        os.setsid()
         for target, source in enumerate(descriptors, start=1):
             os.dup2(source, target)
         os.environ.clear()

@@ -3,6 +3,7 @@
 
 import atexit
 import os
+import select
 import shutil
 import signal
 import socket
@@ -46,9 +47,11 @@ def run_command(program: str, *arguments: str | Path, code: int = 0, seconds: fl
     words = [program, *map(str, arguments)]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         output = (out.fileno(), err.fileno())
-        with forked_job.begin(command_server(), "cli_command", words, environment(**more), output) as connection:
-            connection.settimeout(seconds)
-            found = os.waitstatus_to_exitcode(forked_job.status_from(connection))
+        process = ForkedCommand(words, environment(**more), output)
+        try:
+            found = process.wait(seconds)
+        finally:
+            process.close()
         for file in (out, err):
             file.seek(0)
         printed, complained = out.read(), err.read()
@@ -58,11 +61,56 @@ def run_command(program: str, *arguments: str | Path, code: int = 0, seconds: fl
     return printed if code == 0 else printed + complained
 
 
+class ForkedCommand:
+    """A command that was forked from `command_server`; like `subprocess.Popen`, as far as it is used here."""
+
+    def __init__(self, words: list[str], environment: Mapping[str, str], output: tuple[int, int]) -> None:
+        self._connection, self.pid = forked_job.begin(command_server(), "cli_command", words, environment, output)
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit code, -N if signal N ended it, None while it runs."""
+        try:
+            return self.wait(0.0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The same, once it has ended."""
+        if self.returncode is None:
+            if not select.select([self._connection], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            self.returncode = os.waitstatus_to_exitcode(forked_job.status_from(self._connection))
+            self._connection.close()
+        return self.returncode
+
+    def terminate(self) -> None:
+        """SIGTERM, if it runs."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL, if it runs."""
+        self._send(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Ends it at once if it still runs."""
+        self._connection.close()
+
+    def _send(self, number: signal.Signals) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+def words_of(argv: Sequence[str]) -> list[str]:
+    """The command and its arguments, if that is what argv runs; [] otherwise."""
+    return next(([name, *argv[4:]] for name in _MODULES if list(argv[:4]) == command_line(name)), [])
+
+
 @cache
 def command_server() -> str:
     """Socket of the process that commands are forked from: one for this test process, and it ends with it."""
     path = Path(tempfile.mkdtemp(prefix="commands-")) / "server"
-    argv = [sys.executable, "-m", "forked_job", "--serve", str(path), "cli_command"]
+    argv = [sys.executable, "-P", "-m", "forked_job", "--serve", str(path), "cli_command"]
     process = subprocess.Popen(argv, env=environment(), stdin=subprocess.DEVNULL)
     atexit.register(lambda: (process.kill(), process.wait(), shutil.rmtree(path.parent)))
 
@@ -105,7 +153,7 @@ class Service:
     extra: Mapping[str, str] = field(default_factory=dict)
     failpoints: list[str] = field(default_factory=list)
     fired: list[str] = field(default_factory=list)
-    _process: "subprocess.Popen[bytes] | None" = None
+    _process: "subprocess.Popen[bytes] | ForkedCommand | None" = None
 
     @property
     def pid(self) -> int:
@@ -116,13 +164,17 @@ class Service:
     def start(self) -> None:
         """Starts it, armed with its next failpoint."""
         armed = {"FEDERATION_FAILPOINTS": f"{self.failpoints[0]}=kill"} if self.failpoints else {}
+        variables, words = environment(**self.extra, **armed), words_of(self.argv)
         with self.log.open("ab") as output:
+            if words:
+                self._process = ForkedCommand(words, variables, (output.fileno(), output.fileno()))
+                return
             self._process = subprocess.Popen(
                 self.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=environment(**self.extra, **armed),
+                env=variables,
                 start_new_session=True,
             )
 
