@@ -4,6 +4,7 @@
 In a job of several ranks rank 0 holds it; `rank_allocations` has what the ranks do otherwise.
 """
 
+import logging
 import os
 import signal
 import threading
@@ -22,14 +23,16 @@ from federation.errors import (
     LossSpikeError,
     NonFiniteUpdateError,
     NumericsMismatchError,
+    StorageError,
 )
 from federation.golden import check_golden_vectors
 from federation.manifest import Manifest
 from federation.wire import manifest_from_bytes
 from site_agent.inner_loop.claim import FencedError, claim_allocation, this_execution
+from site_agent.inner_loop.committed_model import SnapshotRefusedError
 from site_agent.inner_loop.evaluations import EvaluationQueue
 from site_agent.inner_loop.exchange import Exchange
-from site_agent.inner_loop.global_model import GlobalModel, SnapshotRefusedError, read_theta0
+from site_agent.inner_loop.global_model import GlobalModel, read_theta0
 from site_agent.inner_loop.loop import InnerLoop
 from site_agent.inner_loop.parameters import LocalParameters
 from site_agent.inner_loop.patience import Clock, Patience, SystemClock
@@ -52,6 +55,8 @@ from site_agent.trainer.checkpoint import TrainingCheckpoints
 from site_agent.trainer.metrics import MetricsLog
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 class Member(Protocol):
@@ -201,14 +206,16 @@ class Allocation:
         """The last report and the last word, after what is still being written."""
         self._writer.close()
         self._reports.close()
-        self.spool.report(
-            JobReport(
-                fencing=ended.fencing,
-                state=JobState.ENDED,
-                updated_at=self._clock.now(),
-                error="" if ended.code.resumable else ended.sentence,
-            )
+        report = JobReport(
+            fencing=ended.fencing,
+            state=JobState.ENDED,
+            updated_at=self._clock.now(),
+            error="" if ended.code.resumable else ended.sentence,
         )
+        try:
+            self.spool.report(report)
+        except StorageError as error:
+            _log.warning("the last report was not written: %s", error)  # the last word may find room
         self.spool.write_ended(ended)
 
     @contextmanager

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What rank 0 tells the other ranks to do next, all of them together. JSON, as every file of a job."""
 
+import logging
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from federation.errors import FederationError
 from site_agent.inner_loop.progress import InFlight
-from site_agent.inner_loop.team import Team
+from site_agent.inner_loop.team import FAREWELL_SECONDS, RankLostError, Team, failure_bytes
 from site_agent.jobs import ChainLink, OutcomeFile
 from site_agent.json_records import decode, encode
+
+_log = logging.getLogger(__name__)
 
 BEAT_SECONDS: Final = 20.0
 """While rank 0 waits for orders, it says so this often: ranks that hear nothing for much longer give up."""
@@ -30,6 +34,8 @@ class Act(StrEnum):
     RESTORE = "restore"
     STEP = "step"
     END = "end"
+    FAIL = "fail"
+    """The job cannot go on: every rank ends with rank 0's error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,7 @@ class Command:
         num_steps: inner steps that the site has taken before it.
         round: that is encoded or sent again; of a training checkpoint the round that it leaves out, -1 for none.
         checkpoint: number of the training checkpoint to load.
+        failure: class, sentence and advice of rank 0's error, as `team.failure_bytes` has them.
     """
 
     act: Act
@@ -55,6 +62,7 @@ class Command:
     checkpoint: int = 0
     versions: tuple[int, ...] = ()
     digests: tuple[str, ...] = ()
+    failure: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +75,15 @@ class ChainAnswer:
 def announce(team: Team, command: Command) -> None:
     """On rank 0: everybody does this now."""
     team.from_leader(encode(command))
+
+
+def announce_failure(team: Team, error: FederationError) -> None:
+    """On rank 0: nothing is done any more, for this reason. Waits for nobody for long."""
+    command = Command(act=Act.FAIL, failure=failure_bytes(error).decode())
+    try:
+        team.from_leader(encode(command), seconds=FAREWELL_SECONDS)
+    except RankLostError as lost:
+        _log.warning("%s", lost)
 
 
 def next_command(team: Team) -> Command:

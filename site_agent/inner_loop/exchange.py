@@ -21,9 +21,9 @@ from federation.codecs.registry import get_codec
 from federation.errors import DigestMismatchError, NonFiniteUpdateError
 from federation.kernels import api as kernels
 from federation.manifest import Manifest
+from site_agent.inner_loop.committed_model import CommittedModel
 from site_agent.inner_loop.encoding import Feedback, Sink, encode_fragment
 from site_agent.inner_loop.encoding_on_device import DeviceEncoding
-from site_agent.inner_loop.global_model import GlobalModel
 from site_agent.inner_loop.parameters import LocalFragment, LocalParameters
 from site_agent.inner_loop.progress import InFlight
 from site_agent.inner_loop.spool import link_of
@@ -44,7 +44,7 @@ class Exchange:
         payloads: what was sent in each round in flight, u8, so that a successor can send it again.
     """
 
-    def __init__(self, manifest: Manifest, model: GlobalModel, local: LocalParameters) -> None:
+    def __init__(self, manifest: Manifest, model: CommittedModel, local: LocalParameters) -> None:
         self.model = model
         self.feedback: list[Float32Vector] = []
         self.candidates: dict[int, Float32Vector] = {}

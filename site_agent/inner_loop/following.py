@@ -2,7 +2,7 @@
 """Every rank but 0: does what rank 0 says, and takes inner steps when it says so.
 
 Reads no orders and writes nothing but its part of training checkpoints. A signal is only passed on to rank 0, which
-decides when the job ends.
+decides when the job ends, and why: an error here waits until rank 0 has said what becomes of it.
 """
 
 import logging
@@ -16,7 +16,7 @@ from site_agent.inner_loop.owned_exchange import OwnedExchange
 from site_agent.inner_loop.progress import SavedLoop
 from site_agent.inner_loop.rank_checkpoints import RankCheckpoints
 from site_agent.inner_loop.seam import Trainer, TrainerState
-from site_agent.inner_loop.team import RankLostError, Team
+from site_agent.inner_loop.team import RankLostError, Team, failure_of
 from site_agent.inner_loop.writer import Writer
 from site_agent.jobs import ChainLink, EndCode, JobEnded
 from site_agent.trainer.pieces import TRAINER, TRAINER_PARTS, StoredTensors, trainer_pieces
@@ -38,6 +38,7 @@ class Follower:
         self._trainer, self._exchange, self._checkpoints = trainer, exchange, checkpoints
         self._team, self._writer = team, writer
         self._asked_to_end: Callable[[], str | None] = lambda: None
+        self._failure: FederationError | None = None
         self._loaded: tuple[SavedLoop, dict[str, StoredTensors]] | None = None
         self._acts: dict[Act, Callable[[Command], None]] = {
             Act.WAIT: lambda command: None,
@@ -70,18 +71,32 @@ class Follower:
 
         Raises:
             RankLostError: rank 0 is gone.
-            FederationError: what rank 0 reports as the job's end.
+            FederationError: what rank 0 reports as the job's end, or only this rank cannot go on.
         """
         while self.ended is None:
             command = next_command(self._team)
+            if command.act is Act.FAIL:
+                self._writer.close()
+                raise failure_of(command.failure.encode())
+            if self._failure is not None:
+                raise self._failure
             if command.act is Act.STEP:
                 return self._ready(command)
             if command.act is Act.END:
                 self._writer.close()
                 self.ended = JobEnded(code=EndCode.STOPPED, reason="end", sentence="rank 0 ended the job")
             else:
-                self._acts[command.act](command)
+                self._do(command)
         return None
+
+    def _do(self, command: Command) -> None:
+        """One act. What went wrong on all ranks is rank 0's to say; if it says nothing, this rank alone failed."""
+        try:
+            self._acts[command.act](command)
+        except RankLostError:
+            raise
+        except FederationError as error:
+            self._failure = error
 
     def complete(self, loss: float, tokens: int) -> None:
         """An inner step was taken: this rank's mean loss in nats per token, and the tokens it trained on."""

@@ -1,42 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The last committed theta of each fragment: version 0 from a file, every later one by applying commit blobs.
-
-Theta is defined by the published blobs. The digest that a commit leaf names is compared after every commit, or after
-every n-th of a fragment (a site's choice), and always at a chain's end. In place of a long chain a snapshot of theta
-may be given, which nobody has checked before it is loaded here.
-"""
+"""The committed theta of a process that holds whole fragments, and the files that theta comes from."""
 
 import mmap
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
 
 import numpy as np
 
 from federation.chunk_pool import num_threads_here
 from federation.chunks import Float32Vector
 from federation.codecs.api import ByteVector
-from federation.codecs.registry import get_codec
-from federation.durable.real import forget_pages
-from federation.errors import ConfigError, DigestMismatchError, FederationError, ObjectNotFoundError
+from federation.errors import ConfigError, ObjectNotFoundError
 from federation.fragments import scatter
-from federation.ids import short
 from federation.initial_model import parse_tensors, to_fragments
 from federation.manifest import Manifest
 from federation.published import apply_blob_into, digest_on_threads
+from site_agent.inner_loop.committed_model import CommittedModel, SnapshotRefusedError, expect_digest
 from site_agent.inner_loop.seam import Float32Array
-from site_agent.inner_loop.spares import SpareVectors
 from site_agent.jobs import ChainLink
-
-_DIVERGED: Final = -1
-"""In place of the version of a vector that is none: a pass over it was broken off, or gave another digest."""
-
-Theta0 = Callable[[], list[Float32Vector]]
-"""Reads version 0 of every fragment."""
-
-ApplyAndMerge: TypeAlias = Callable[[slice, ByteVector, Float32Vector, Float32Vector], None]
-"""For these elements, from their bytes and theta (whole) to the new theta (whole) and to whatever follows from it."""
 
 
 def read_theta0(path: Path, manifest: Manifest) -> list[Float32Vector]:
@@ -56,99 +38,8 @@ def read_theta0(path: Path, manifest: Manifest) -> list[Float32Vector]:
     return vectors
 
 
-class SnapshotRefusedError(DigestMismatchError):
-    """A snapshot is not the version that the ledger names. The chain of commits must be fetched after all."""
-
-
-class GlobalModel:
-    """Fragment vectors in memory at some version each.
-
-    Attributes:
-        theta: f32[num_elements] of each fragment. Whoever keeps one says so to `spares`, else it may be overwritten.
-        versions: number of the commit that made it (round + 1), 0 for theta_0.
-        digests: fragment digest of each, as the commit says.
-        spares: memory of vectors that no longer count.
-        num_threads: that chunks are spread over.
-    """
-
-    def __init__(self, manifest: Manifest, theta0: Theta0, *, num_threads: int = 0, check_every: int = 1) -> None:
-        """Begins at theta_0.
-
-        Args:
-            num_threads: 0 for every processor that this process may use.
-            check_every: of so many commits of a fragment, one is compared with its digest.
-        """
-        self._codec = get_codec(manifest.codecs.down)
-        self._tables = manifest.fragments
-        self._digests0 = manifest.plan.theta_digests
-        self._theta0, self._check_every = theta0, check_every
-        self.num_threads = num_threads or num_threads_here()
-        self.spares = SpareVectors()
-        self.restore(theta0(), [0] * len(self._tables), self._digests0)
-
-    def restore(self, theta: Sequence[Float32Vector], versions: Sequence[int], digests: Sequence[str]) -> None:
-        """Takes over what a training checkpoint holds."""
-        self.theta, self.versions, self.digests = list(theta), list(versions), list(digests)
-        self._is_ours = [False] * len(self.theta)
-        self._num_unchecked = [self._check_every] * len(self.theta)
-
-    def is_check_due(self, fragment: int) -> bool:
-        """Whether the next commit of a fragment is compared with its digest."""
-        return self._num_unchecked[fragment] + 1 >= self._check_every
-
-    def advance(self, fragment: int, link: ChainLink) -> None:
-        """Applies one commit: theta <- theta - decode(blob), fp32, and compares the digest.
-
-        Raises:
-            DigestMismatchError: the result is not what the commit says: this copy has diverged, and `move_to` leads
-                on from here.
-            StorageError: the blob is missing or damaged; nothing was changed.
-            MalformedPayloadError: the blob breaks its format; theta is lost.
-        """
-        blob, theta, new = self._blob(fragment, link), self.theta[fragment], self._target(fragment)
-        digest = self._apply_checked(fragment, theta, blob, new)
-        del blob  # what is mapped stays in memory
-        forget_pages(link.blob_path)
-        expect_digest(digest, link.theta_digest, f"fragment {fragment} after commit {link.version}")
-        self._replace(fragment, new, link)
-        self._num_unchecked[fragment] = 0
-
-    def advance_unchecked(self, fragment: int, link: ChainLink, apply: ApplyAndMerge | None = None) -> None:
-        """Applies one commit in a single pass over memory, in place where nobody keeps the old theta.
-
-        Args:
-            apply: called for each chunk in place of the plain arithmetic.
-
-        Raises:
-            StorageError: the blob is missing or damaged; nothing was changed.
-            MalformedPayloadError: the blob breaks its format; theta is lost.
-        """
-        blob, theta, new = self._blob(fragment, link), self.theta[fragment], self._target(fragment)
-        chunk = None if apply is None else lambda where, raw: apply(where, raw, theta, new)
-        self._apply_blob(theta, blob, new, apply=chunk)
-        del blob  # what is mapped stays in memory
-        forget_pages(link.blob_path)
-        self._replace(fragment, new, link)
-        self._num_unchecked[fragment] += 1
-
-    def move_to(self, fragment: int, chain: Sequence[ChainLink]) -> None:
-        """Goes to the last version of a chain that starts at theta_0 or at a snapshot; from the version at hand if all
-        that follows it has its blob.
-
-        Raises:
-            SnapshotRefusedError: the snapshot is another vector than the ledger's.
-            DigestMismatchError, StorageError: as `advance`, after a second attempt from the chain's start.
-        """
-        on_the_way = [0, *(link.version for link in chain)]
-        try:
-            if self.versions[fragment] in on_the_way:
-                ahead = chain[on_the_way.index(self.versions[fragment]) :]
-                if all(link.blob_path for link in ahead):
-                    self._apply(fragment, ahead)
-                    return
-        except FederationError:
-            pass  # The copy in memory or in a checkpoint may be at fault: the chain from its start decides.
-        self._apply(fragment, chain[self._restart(fragment, chain) :])
+class GlobalModel(CommittedModel):
+    """Whole fragment vectors, f32[num_elements] each, at some version each."""
 
     def parameters(self) -> dict[str, Float32Array]:
         """Whole parameters by canonical name, views."""
@@ -156,58 +47,6 @@ class GlobalModel:
         for table, vector in zip(self._tables, self.theta, strict=True):
             views.update(scatter(table, vector))
         return views
-
-    def _apply(self, fragment: int, links: Sequence[ChainLink]) -> None:
-        """The digest at the end holds for all of them."""
-        for link in links[:-1]:
-            self.advance_unchecked(fragment, link)
-        for link in links[-1:]:
-            self.advance(fragment, link)
-
-    def _target(self, fragment: int) -> Float32Vector:
-        """Where the next theta goes: into the same memory where nobody keeps the old one, which is no version then."""
-        theta = self.theta[fragment]
-        if not self._is_ours[fragment] or self.spares.is_lent:
-            return self.spares.take(theta.size)
-        self.versions[fragment] = _DIVERGED  # until `_replace`
-        return theta
-
-    def _replace(self, fragment: int, new: Float32Vector, link: ChainLink) -> None:
-        old = self.theta[fragment]
-        if self._is_ours[fragment] and old is not new:
-            self.spares.give(old)
-        self._set(fragment, new, link.version, link.theta_digest, is_ours=True)
-
-    def _set(self, fragment: int, theta: Float32Vector, version: int, digest: str, *, is_ours: bool) -> None:
-        self.theta[fragment], self.versions[fragment], self.digests[fragment] = theta, version, digest
-        # A vector that somebody else gave is not ours to overwrite.
-        self._is_ours[fragment] = is_ours
-
-    def _restart(self, fragment: int, chain: Sequence[ChainLink]) -> int:
-        """Takes the chain's newest snapshot, theta_0 if there is none; returns the index of the link that follows."""
-        for index in reversed(range(len(chain))):
-            if chain[index].snapshot_path:
-                self._load(fragment, chain[index])
-                return index + 1
-        self._reset(fragment)
-        return 0
-
-    def _load(self, fragment: int, link: ChainLink) -> None:
-        """Takes a snapshot, raw little-endian fp32, if it is what the ledger says. Nothing is changed otherwise."""
-        theta = self._snapshot(fragment, link)
-        digest = self._digest(fragment, theta)
-        if digest != link.theta_digest:
-            raise SnapshotRefusedError(
-                f"fragment {fragment}: expected a snapshot of version {link.version} with digest "
-                f"{short(link.theta_digest)}, found {short(digest)}",
-                advice="The coordinator sent it, or this disk damaged it. The commits are fetched one by one instead.",
-            )
-        self._set(fragment, theta, link.version, digest, is_ours=False)
-
-    def _reset(self, fragment: int) -> None:
-        self._set(fragment, self._theta0()[fragment], 0, self._digests0[fragment], is_ours=False)
-
-    # --- what a model of which this process holds a part does otherwise ------------------------------------------
 
     def _blob(self, fragment: int, link: ChainLink) -> ByteVector:
         return read_blob(link)
@@ -273,9 +112,3 @@ def read_snapshot(link: ChainLink, num_elements: int, part: slice | None = None)
     if num_bytes != 4 * num_elements:
         raise SnapshotRefusedError(f"version {link.version}: expected {num_elements} elements, found {num_bytes / 4}")
     return data.astype(np.float32, copy=False)
-
-
-def expect_digest(found: str, expected: str, what: str) -> None:
-    """Raises DigestMismatchError where they differ."""
-    if found != expected:
-        raise DigestMismatchError(f"{what}: expected digest {short(expected)}, found {short(found)}")

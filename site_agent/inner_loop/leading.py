@@ -2,19 +2,21 @@
 """Rank 0 of a job of several ranks: the inner loop of any job, whose every act the other ranks are told first."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 
 from federation.codecs.api import ByteVector
-from site_agent.inner_loop.commands import BEAT_SECONDS, Act, Command, announce
+from federation.errors import FederationError
+from site_agent.inner_loop.commands import BEAT_SECONDS, Act, Command, announce, announce_failure
 from site_agent.inner_loop.encoding import Sink
 from site_agent.inner_loop.exchange import Parts
 from site_agent.inner_loop.loop import InnerLoop
 from site_agent.inner_loop.owned_exchange import OwnedExchange
 from site_agent.inner_loop.patience import Clock
 from site_agent.inner_loop.progress import InFlight
-from site_agent.inner_loop.team import Team
+from site_agent.inner_loop.team import RankLostError, Team
 from site_agent.jobs import ChainLink, JobEnded, OutcomeFile
 
 
@@ -116,11 +118,13 @@ class Leader:
     def begin(self, asked_to_end: Callable[[], str | None] = lambda: None) -> None:
         """As `InnerLoop.begin`; a word that any rank heard counts."""
         self._clock.is_followed = True
-        self._loop.begin(lambda: asked_to_end() or (self._words[0] if self._words else None))
+        with self._telling_failures():
+            self._loop.begin(lambda: asked_to_end() or (self._words[0] if self._words else None))
 
     def prepare(self) -> float | None:
         """As `InnerLoop.prepare`; the others learn what it returns."""
-        rate = self._loop.prepare()
+        with self._telling_failures():
+            rate = self._loop.prepare()
         if rate is None:
             self._clock.is_followed = False
             announce(self._team, Command(act=Act.END))
@@ -132,4 +136,17 @@ class Leader:
         """As `InnerLoop.complete`, with what this rank did of the step."""
         step = self._team.reduced(loss, tokens, None)
         self._words += step.words
-        self._loop.complete(step.loss, step.tokens)
+        with self._telling_failures():
+            self._loop.complete(step.loss, step.tokens)
+
+    @contextmanager
+    def _telling_failures(self) -> Iterator[None]:
+        """The others wait for rank 0's next command; where there is none any more they hear why."""
+        try:
+            yield
+        except RankLostError:
+            raise
+        except FederationError as error:
+            self._clock.is_followed = False
+            announce_failure(self._team, error)
+            raise

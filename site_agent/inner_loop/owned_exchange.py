@@ -13,7 +13,7 @@ import torch
 
 from federation.chunks import Float32Vector
 from federation.codecs.api import ByteVector
-from federation.errors import NonFiniteUpdateError
+from federation.errors import FederationError, NonFiniteUpdateError
 from federation.manifest import Manifest
 from federation.merkle import PieceHasher
 from site_agent.inner_loop.commands import ChainAnswer
@@ -28,6 +28,27 @@ from site_agent.inner_loop.team import Team
 from site_agent.jobs import ChainLink, OutcomeFile
 from site_agent.json_records import decode, encode
 from site_agent.trainer.pieces import PIECES, StoredTensors, piece_name
+
+
+class _Given:
+    """A sink that may fail, on rank 0: the others have sent what they have before anybody hears of it."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._failure: FederationError | None = None
+
+    def take(self, piece: memoryview) -> None:
+        """Passes a piece on, if none has failed before."""
+        try:
+            if self._failure is None:
+                self._sink(piece)
+        except FederationError as error:
+            self._failure = error
+
+    def check(self) -> None:
+        """Raises what went wrong."""
+        if self._failure is not None:
+            raise self._failure
 
 
 class OwnedExchange(Exchange):
@@ -92,9 +113,11 @@ class OwnedExchange(Exchange):
         size, team, hasher = self._manifest.fragments[fragment].num_elements, self._team, PieceHasher()
         parts = [bytes_of_part(self._codec, self._parts.part_of(fragment, rank)) for rank in range(team.size)]
         lengths = [part.stop - part.start for part in parts]
+        given = _Given(sink)
         for piece in team.collect(payload, lengths, owners_in_order(size, fragment, team.size)):
             hasher.update(piece)
-            sink(piece)
+            given.take(piece)
+        team.agree(given.check)
         return hasher.hexdigest() if team.leads else ""
 
     def merge(self, entry: InFlight, outcome: OutcomeFile, chain: Callable[[], Sequence[ChainLink]]) -> None:
@@ -102,7 +125,7 @@ class OwnedExchange(Exchange):
         super().merge(entry, outcome, lambda: self._chain_of_leader(chain))
 
     def _chain_of_leader(self, chain: Callable[[], Sequence[ChainLink]]) -> Sequence[ChainLink]:
-        data = encode(ChainAnswer(links=tuple(chain()))) if self._team.leads else b""
+        data = self._team.agree(lambda: encode(ChainAnswer(links=tuple(chain()))) if self._team.leads else b"")
         return decode(ChainAnswer, self._team.from_leader(data)).links
 
     def _begin(self) -> None:

@@ -18,17 +18,18 @@ from federation.durable.real import RealFileSystem
 from federation.errors import ConfigError, MalformedPayloadError, StorageError
 from federation.manifest import Manifest
 from federation.merkle import root_of
+from federation.published import apply_blob_into
 from federation.tensor_file import TensorFile, ThetaFile
-from site_agent.inner_loop.global_model import GlobalModel, Theta0, expect_digest, read_blob, read_snapshot
+from site_agent.inner_loop.committed_model import CommittedModel, Theta0, expect_digest
+from site_agent.inner_loop.global_model import read_blob, read_snapshot
 from site_agent.inner_loop.ownership import owned, owners_in_order
-from site_agent.inner_loop.seam import Float32Array
 from site_agent.inner_loop.team import Team
 from site_agent.jobs import ChainLink
 
 _HASH_BYTES = 32
 
 
-class OwnedModel(GlobalModel):
+class OwnedModel(CommittedModel):
     """Owned parts of fragment vectors in memory at some version each. Methods that compute are collective.
 
     Attributes:
@@ -44,10 +45,6 @@ class OwnedModel(GlobalModel):
     def part(self, fragment: int) -> slice:
         """Elements of a fragment that this rank owns."""
         return owned(self._tables[fragment].num_elements, fragment, self._team.rank, self._team.size)
-
-    def parameters(self) -> dict[str, Float32Array]:
-        """No rank holds whole parameters."""
-        raise NotImplementedError("whole parameters are read from a GlobalModel")
 
     def _blob(self, fragment: int, link: ChainLink) -> ByteVector:
         return self._team.agree(lambda: self._part_of_blob(fragment, link))
@@ -71,7 +68,8 @@ class OwnedModel(GlobalModel):
     ) -> None:
         def work() -> None:
             if theta.size:
-                super(OwnedModel, self)._apply_blob(theta, blob, new, apply=apply)
+                threads = self.num_threads
+                apply_blob_into(self._codec, theta, blob, new, num_threads=threads, with_digest=False, apply=apply)
 
         self._team.agree(work)
 

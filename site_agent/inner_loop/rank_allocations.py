@@ -10,7 +10,7 @@ from federation.durable.api import FileSystem
 from federation.durable.real import RealFileSystem
 from federation.errors import ConfigError
 from federation.manifest import Manifest
-from site_agent.inner_loop.allocation import Allocation, Member, ModelDiffersError, read_checked_manifest
+from site_agent.inner_loop.allocation import Allocation, Member, ModelDiffersError, ended_by, read_checked_manifest
 from site_agent.inner_loop.exchange import Exchange
 from site_agent.inner_loop.following import Follower
 from site_agent.inner_loop.leading import BeatingClock, Leader, LeadingExchange
@@ -21,9 +21,10 @@ from site_agent.inner_loop.patience import Clock, SystemClock
 from site_agent.inner_loop.preflight import preflight, write_preflight
 from site_agent.inner_loop.rank_checkpoints import LeadingCheckpoints, RankCheckpoints
 from site_agent.inner_loop.seam import Evaluator, Trainer
-from site_agent.inner_loop.team import Team, Teams, gather_teams, rank_here, world_size_here
+from site_agent.inner_loop.team import RankLostError, Team, Teams, gather_teams, rank_here, world_size_here
 from site_agent.inner_loop.writer import BackgroundWriter
-from site_agent.jobs import AllocationPaths, JobEnded, RunPaths, WorkOrder, read_record
+from site_agent.jobs import AllocationPaths, Claim, JobEnded, RunPaths, WorkOrder, read_record
+from site_agent.json_records import encode
 
 T = TypeVar("T")
 E = TypeVar("E", bound=OwnedExchange)
@@ -39,7 +40,7 @@ class LeadingAllocation(Allocation):
             RankLostError: the other ranks did not come.
         """
         super().__init__(directory, clock)
-        with self.reporting_failures():
+        with super().reporting_failures():
             self._teams = gather_teams(backend_for(self.order))
         self._beating = BeatingClock(self._clock, self._teams.training)
         self._clock = self._beating
@@ -54,7 +55,8 @@ class LeadingAllocation(Allocation):
 
     def check_machine(self) -> None:
         """Looks at what every rank runs on, and writes it down."""
-        write_preflight(self._fs, preflight(self.order.device, self._teams.training, golden_problem=""))
+        report = preflight(self.order.device, self._teams.training, golden_problem="")
+        self.together(lambda: write_preflight(self._fs, report))
 
     def member(self, manifest: Manifest, trainer: Trainer, evaluator: Evaluator | None) -> Member:
         """What the training program calls on rank 0."""
@@ -73,9 +75,15 @@ class LeadingAllocation(Allocation):
             self._beating.is_followed = False
         super().close(ended)
 
+    @contextmanager
+    def reporting_failures(self) -> Iterator[None]:
+        """As `Allocation.reporting_failures`; of a rank that was lost it is said which one."""
+        with super().reporting_failures(), self._teams.training.losing_ranks():
+            yield
+
 
 class FollowingAllocation:
-    """Any other rank's: reads the work order, writes nothing there."""
+    """Any other rank's: reads the work order, writes nothing there while rank 0 lives."""
 
     def __init__(self, directory: Path) -> None:
         """Waits for rank 0, which claims the allocation first.
@@ -88,8 +96,9 @@ class FollowingAllocation:
         order = read_record(fs, paths.order, WorkOrder)
         if order is None:
             raise ConfigError(f"{directory}: expected a work order ({paths.order}), found none")
-        self.order, self._run = order, RealFileSystem(Path(order.run_dir))
+        self.order, self._fs, self._run = order, fs, RealFileSystem(Path(order.run_dir))
         self._teams: Teams = gather_teams(backend_for(order))
+        self._claim = read_record(fs, paths.owner, Claim)
         self._writer = BackgroundWriter()
 
     def together(self, work: Callable[[], T]) -> T:
@@ -103,6 +112,7 @@ class FollowingAllocation:
     def check_machine(self) -> None:
         """Tells rank 0 what this rank runs on."""
         preflight(self.order.device, self._teams.training, golden_problem="")
+        self.together(lambda: None)
 
     def member(self, manifest: Manifest, trainer: Trainer, evaluator: Evaluator | None) -> Member:
         """What the training program calls on this rank. Raises ModelDiffersError."""
@@ -120,8 +130,27 @@ class FollowingAllocation:
 
     @contextmanager
     def reporting_failures(self) -> Iterator[None]:
-        """Rank 0 reports; here they are only raised."""
-        yield
+        """Rank 0 reports; here they are only raised, unless it is rank 0 that was lost.
+
+        Raises:
+            RankLostError: the rank that was lost, as seen from here; after rank 0 has said what it saw.
+        """
+        try:
+            with self._teams.training.losing_ranks():
+                yield
+        except RankLostError as error:
+            self._teams.training.outlast_leader()
+            self._speak_for_leader(error)
+            raise
+
+    def _speak_for_leader(self, error: RankLostError) -> None:
+        """Where rank 0 is gone without a last word, the lowest rank that is left has it."""
+        team, paths = self._teams.training, AllocationPaths()
+        gone, owner = team.gone(), read_record(self._fs, paths.owner, Claim)
+        leads_now = gone[: team.rank] == tuple(range(team.rank))
+        if leads_now and owner is not None and owner == self._claim:
+            # What is there already stays: rank 0 may have said it on a machine whose files are seen late here.
+            self._fs.create(paths.ended, encode(ended_by(error, owner.fencing)))
 
 
 AnyAllocation = Allocation | FollowingAllocation

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ranks of one job and what they say to each other on processors: short words, and vectors in bounded pieces.
 
-Every method but the plain attributes is collective: all ranks call it, in the same order. None waits for ever: after
+Unless it says otherwise a method is collective: all ranks call it, in the same order. None waits for ever: after
 `COLLECTIVE_SECONDS`, or as soon as the connection to a rank that is gone breaks, it raises `RankLostError`.
 Gradients are the trainer's affair and take another way (NCCL, RCCL).
 """
@@ -9,6 +9,7 @@ Gradients are the trainer's affair and take another way (NCCL, RCCL).
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,8 +32,17 @@ COLLECTIVE_SECONDS: Final = 600.0
 PIECE_BYTES: Final = 16 * 1024 * 1024
 """Sent at a time."""
 
+FAREWELL_SECONDS: Final = 10.0
+"""Longest wait of a rank whose job is over anyway: for others to hear why, or for rank 0 to say it."""
+
 _IN_FLIGHT: Final = 4
 """Pieces that a rank sends or receives at the same time."""
+
+_GONE_SECONDS: Final = 2.0
+"""After a broken connection: until this process has noticed which ones are broken."""
+
+_TRANSPORT_WORDS: Final = re.compile(r"gloo|nccl|rccl|connection (closed|reset|refused)", re.IGNORECASE)
+"""What torch says where it has no class of its own for a broken connection."""
 
 
 class RankLostError(TrainingError):
@@ -64,32 +74,46 @@ class Team:
         rank: of this process; rank 0 leads: it alone reads orders and writes updates.
         size: number of ranks.
         group: gloo process group of all ranks, used by one thread of each.
+        watch: another one, in which nothing is ever said: its connections show who is still there.
     """
 
     rank: int
     size: int
     group: Any
+    watch: Any
 
     @property
     def leads(self) -> bool:
         """Whether this is rank 0."""
         return self.rank == 0
 
-    def from_leader(self, data: bytes = b"") -> bytes:
-        """What rank 0 gives, on every rank."""
-        with _lost(self.rank):
+    def from_leader(self, data: bytes = b"", *, seconds: float | None = None) -> bytes:
+        """What rank 0 gives, on every rank.
+
+        Args:
+            seconds: that rank 0 waits for ranks that do not listen, if not as long as ever.
+        """
+        with self.answering():
             length = torch.tensor([len(data)])
-            dist.broadcast(length, 0, group=self.group)
+            self._broadcast(length, seconds)
             room = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
             if not self.leads:
                 room = torch.empty(int(length), dtype=torch.uint8)
             if int(length):
-                dist.broadcast(room, 0, group=self.group)
+                self._broadcast(room, seconds)
             return room.numpy().tobytes()
+
+    def _broadcast(self, room: torch.Tensor, seconds: float | None) -> None:
+        work = dist.broadcast(room, 0, group=self.group, async_op=True)
+        assert work is not None
+        if seconds is None:
+            work.wait()
+        else:
+            work.wait(timedelta(seconds=seconds))
 
     def gathered(self, data: bytes) -> list[bytes]:
         """What each rank gives, by rank, on every rank."""
-        with _lost(self.rank):
+        with self.answering():
             lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
             dist.all_gather(lengths, torch.tensor([len(data)]), group=self.group)
             longest = max(int(length) for length in lengths)
@@ -112,9 +136,9 @@ class Team:
             raise
         except FederationError as error:
             failure = error
-        for found in self.gathered(_failure_bytes(failure)):
+        for found in self.gathered(failure_bytes(failure)):
             if found:
-                raise _failure_of(found)
+                raise failure_of(found)
         return result  # type: ignore[return-value]
 
     def reduced(self, loss: float, tokens: int, word: str | None) -> Reduced:
@@ -140,7 +164,7 @@ class Team:
             write: takes elements that came.
         """
         pending: list[tuple[Any, Callable[[], None]]] = []
-        with _lost(self.rank):
+        with self.answering():
             for move in transfers:
                 if len(pending) >= _IN_FLIGHT:
                     _finish(pending.pop(0))
@@ -171,13 +195,70 @@ class Team:
                 if rank == 0 and self.leads:
                     yield piece[start:stop].data
                 elif rank == self.rank:
-                    with _lost(self.rank):
+                    with self.answering():
                         dist.send(torch.from_numpy(piece[start:stop]), 0, group=self.group)
                 elif self.leads:
                     room = torch.empty(stop - start, dtype=torch.uint8)
-                    with _lost(self.rank):
+                    with self.answering():
                         dist.recv(room, rank, group=self.group)
                     yield room.numpy().data
+
+    # --- ranks that are lost; not collective -----------------------------------------------------------------------
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """torch raises RuntimeError when a connection breaks or a time is over: here that is a `RankLostError`."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise self._lost(error) from error
+
+    @contextmanager
+    def losing_ranks(self) -> Iterator[None]:
+        """The same around a program's own collectives, such as of gradients; its other errors pass."""
+        try:
+            yield
+        except RuntimeError as error:
+            if not _is_of_transport(error):
+                raise
+            raise self._lost(error) from error
+
+    def gone(self, seconds: float = 0.0) -> tuple[int, ...]:
+        """Ranks whose processes have ended, ascending: the connections to them are broken.
+
+        Args:
+            seconds: that may pass until there is one.
+        """
+        deadline = time.monotonic() + seconds
+        while not (found := tuple(r for r in range(self.size) if r != self.rank and self._is_gone(r))):
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(0.02)
+        return found
+
+    def outlast_leader(self) -> None:
+        """Waits until rank 0 has ended, not for long: a rank that ends at once looks like the one that was lost."""
+        deadline = time.monotonic() + FAREWELL_SECONDS
+        while not self.leads and 0 not in self.gone() and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _is_gone(self, rank: int) -> bool:
+        try:
+            dist.irecv(torch.empty(1), rank, group=self.watch)  # never comes, but is refused by a broken connection
+        except RuntimeError:
+            return True
+        return False
+
+    def _lost(self, error: RuntimeError) -> RankLostError:
+        gone = self.gone(_GONE_SECONDS)
+        names = f"{'rank' if len(gone) == 1 else 'ranks'} {', '.join(map(str, gone))}"
+        found = f"{names} gone" if gone else "no answer in time"
+        who = names if gone else "the rank that ended or stood still first"
+        return RankLostError(
+            f"rank {self.rank}: expected answers of all {self.size} ranks, found {found} ({_reason(error)})",
+            advice=f"The job's log has the last words of {who}; without any it was killed: look at its memory and at "
+            "its machine. The next job goes on from the last training checkpoint.",
+        )
 
 
 @dataclass(frozen=True)
@@ -214,12 +295,18 @@ def gather_teams(backend: str = "gloo", seconds: float = COLLECTIVE_SECONDS) -> 
         RankLostError: they did not come.
     """
     timeout = timedelta(seconds=seconds)
-    with _lost(rank_here()):
+    try:
         if not dist.is_initialized():
             dist.init_process_group(backend, timeout=timeout)
         rank, size = dist.get_rank(), dist.get_world_size()
-        groups = [dist.new_group(backend="gloo", timeout=timeout) for _ in range(2)]
-    return Teams(*(Team(rank, size, group) for group in groups))
+        training, writing, watch = (dist.new_group(backend="gloo", timeout=timeout) for _ in range(3))
+    except RuntimeError as error:
+        raise RankLostError(
+            f"rank {rank_here()}: expected all {world_size_here()} ranks of this job to meet, found: {_reason(error)}",
+            advice="The job's log has the last words of the rank that is missing; if every rank waited, name the right "
+            "network in GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME.",
+        ) from error
+    return Teams(training=Team(rank, size, training, watch), writing=Team(rank, size, writing, watch))
 
 
 def _finish(entry: tuple[Any, Callable[[], None]]) -> None:
@@ -236,17 +323,8 @@ def _write(write: Callable[[int, int, torch.Tensor], None], move: Transfer, room
     return lambda: write(move.start, move.stop, room)
 
 
-@contextmanager
-def _lost(rank: int) -> Iterator[None]:
-    """torch raises RuntimeError when a connection breaks or a time is over."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise RankLostError(
-            f"rank {rank}: expected an answer of the other ranks, found: {_reason(error)}",
-            advice="The log of the rank that ended first says why. The next execution resumes from the last "
-            "training checkpoint.",
-        ) from error
+def _is_of_transport(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or _TRANSPORT_WORDS.search(str(error)) is not None
 
 
 def _reason(error: RuntimeError) -> str:
@@ -255,13 +333,15 @@ def _reason(error: RuntimeError) -> str:
     return words[0][:300] if words else type(error).__name__
 
 
-def _failure_bytes(failure: FederationError | None) -> bytes:
+def failure_bytes(failure: FederationError | None) -> bytes:
+    """An error for other ranks, b"" for none."""
     if failure is None:
         return b""
     return json.dumps([type(failure).__name__, str(failure), failure.advice]).encode()
 
 
-def _failure_of(data: bytes) -> FederationError:
+def failure_of(data: bytes) -> FederationError:
+    """What another rank raised, of the same class where that takes only words."""
     name, sentence, advice = json.loads(data)
     try:
         return _kinds(FederationError).get(name, TrainingError)(sentence, advice=advice)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from federation.chunks import fragment_digest
+from federation.durable.api import FileSystem
 from federation.durable.simulated import SimulatedFileSystem
 from federation.fragments import build_fragments
 from federation.manifest import Manifest
@@ -13,7 +14,7 @@ from federation.reference import Reference, RoundPlan
 from federation.testing.manifests import inner_settings, manifest_of, plan_of
 from job_bench.bench import RestingClock, toy_loop, train, work_order
 from job_bench.scripted_agent import ScriptedAgent
-from job_bench.toy import PARAMETERS, ToyTrainer, toy_theta0
+from job_bench.toy import PARAMETERS, Shapes, ToyTrainer, toy_theta0
 from site_agent.inner_loop.loop import InnerLoop
 from site_agent.jobs import AllocationPaths, JobReport, RunPaths, UpdateFile, WorkOrder, read_record, write_record
 
@@ -21,12 +22,18 @@ NUM_ROUNDS = 6
 A, R = AllocationPaths(), RunPaths()
 
 
-def toy_manifest(*, max_loss: float = 0.0, joiner_warmup_steps: int = 0, feedback: float | None = 0.9) -> Manifest:
+def toy_manifest(
+    *,
+    max_loss: float = 0.0,
+    joiner_warmup_steps: int = 0,
+    feedback: float | None = 0.9,
+    shapes: Shapes = PARAMETERS,
+) -> Manifest:
     """Two fragments, tau 1, alpha one half, int4 updates with error feedback, int8 commits."""
     inner = replace(inner_settings(lr=0.05), max_loss=max_loss, joiner_warmup_steps=joiner_warmup_steps)
     manifest = manifest_of(
         plan_of({"a": 4, "b": 4}, num_fragments=2, tau=1, num_rounds=NUM_ROUNDS),
-        build_fragments(PARAMETERS, 2),
+        build_fragments(shapes, 2),
         alpha=0.5,
         momentum=0.9,
         up="int4",
@@ -41,14 +48,21 @@ def toy_manifest(*, max_loss: float = 0.0, joiner_warmup_steps: int = 0, feedbac
 class Case:
     """Site a's job, with the history of a run of two sites."""
 
-    def __init__(self, tmp_path: Path, manifest: Manifest, plans: dict[int, RoundPlan] | None = None) -> None:
-        self.manifest, self.theta0, self.plans = manifest, toy_theta0(manifest), plans or {}
-        self.reference = Reference(manifest, self.theta0, {site: ToyTrainer(site) for site in "ab"})
+    def __init__(
+        self,
+        tmp_path: Path,
+        manifest: Manifest,
+        plans: dict[int, RoundPlan] | None = None,
+        shapes: Shapes = PARAMETERS,
+    ) -> None:
+        self.manifest, self.theta0, self.plans, self.shapes = manifest, toy_theta0(manifest), plans or {}, shapes
+        self.reference = Reference(manifest, self.theta0, {site: ToyTrainer(site, shapes) for site in "ab"})
         for number in range(NUM_ROUNDS):
             self.reference.run_round(self.plans.get(number))
         self.agent = ScriptedAgent(manifest, "a", self.reference.history, self.plans, tmp_path)
-        self.allocation, self.run = SimulatedFileSystem(), SimulatedFileSystem(1)
-        self.trainer = ToyTrainer("a")
+        self.allocation: FileSystem = SimulatedFileSystem()
+        self.run: FileSystem = SimulatedFileSystem(1)
+        self.trainer = ToyTrainer("a", shapes)
         self.on_rest: Callable[[], None] = lambda: None
 
     def order(self, *numbers: int, **changes: object) -> None:
@@ -65,7 +79,7 @@ class Case:
 
     def loop(self, **changes: object) -> InnerLoop:
         """A new execution of the job, not begun."""
-        self.trainer = ToyTrainer("a")
+        self.trainer = ToyTrainer("a", self.shapes)
         clock = RestingClock(lambda: self.on_rest())
         order: WorkOrder = work_order(**changes)
         return toy_loop(self.manifest, self.theta0, self.trainer, self.allocation, self.run, clock, order=order)

@@ -2,6 +2,7 @@
 """A trainer of a few dozen numbers with an optimizer state, a data cursor and noise: everything that must survive."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -10,11 +11,16 @@ from federation.fragments import scatter
 from federation.manifest import Manifest
 from site_agent.inner_loop.seam import Float32Array, Shard, StepResult, TrainerState, whole
 
-PARAMETERS: tuple[tuple[str, tuple[int, ...]], ...] = (
+Shapes: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
+
+PARAMETERS: Shapes = (
     ("embed", (3, 5)),
     *((f"layers.{i}.weight", (4, 7 + i)) for i in range(4)),
     ("norm", (6,)),
 )
+
+WIDE: Shapes = (("embed", (3, 400_000)), *PARAMETERS[1:])
+"""The first fragment has two chunks, for two owners."""
 
 
 def toy_theta0(manifest: Manifest, seed: int = 0) -> list[Float32Array]:
@@ -28,11 +34,12 @@ class ToyTrainer:
 
     Args:
         name: sites of different names see different noise.
+        shapes: of its parameters.
     """
 
-    def __init__(self, name: str) -> None:
-        self._tensors = {n: torch.zeros(shape, dtype=torch.float32) for n, shape in PARAMETERS}
-        self._momentum = {n: torch.zeros(shape, dtype=torch.float32) for n, shape in PARAMETERS}
+    def __init__(self, name: str, shapes: Shapes = PARAMETERS) -> None:
+        self._tensors = {n: torch.zeros(shape, dtype=torch.float32) for n, shape in shapes}
+        self._momentum = {n: torch.zeros(shape, dtype=torch.float32) for n, shape in shapes}
         self._salt = sum(name.encode())
         self.cursor = 0
 
@@ -60,8 +67,9 @@ class ToyTrainer:
         """The parameters; the first one in two pieces, as a sharded trainer would hold it."""
         for name, tensor in self._tensors.items():
             if name == "embed":
-                yield Shard(name, (slice(0, 1), slice(0, 5)), tensor[:1])
-                yield Shard(name, (slice(1, 3), slice(0, 5)), tensor[1:])
+                rows, columns = tensor.shape
+                yield Shard(name, (slice(0, 1), slice(0, columns)), tensor[:1])
+                yield Shard(name, (slice(1, rows), slice(0, columns)), tensor[1:])
             else:
                 yield Shard(name, whole(tensor), tensor)
 

@@ -34,11 +34,12 @@ from site_agent.jobs import OutcomeFile, OutcomeKind, UpdateFile
 from site_agent.trainer.checkpoint import TrainingCheckpoints
 
 PARAMETERS: tuple[tuple[str, tuple[int, ...]], ...] = (
-    ("embed", (600, 1024)),
-    ("layers.0.weight", (1100, 2048)),
-    ("layers.1.weight", (530, 1031)),
+    ("embed", (150, 4096)),
+    ("layers.0.weight", (275, 8192)),
+    ("layers.1.weight", (53, 10311)),
     ("norm", (1025,)),
 )
+"""Few rows: a parameter that is cut along its columns travels row by row."""
 
 
 def drawn(name: str, shape: tuple[int, ...], step: int) -> np.ndarray:

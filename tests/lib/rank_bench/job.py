@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run of one site with made-up commits, for jobs of the reference trainer on any number of ranks."""
 
-import subprocess
-import sys
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from federation.durable.real import RealFileSystem
 from federation.manifest import ModelSettings
 from federation.testing.manifests import inner_settings, manifest_of, plan_of
 from federation.wire import manifest_to_bytes
-from rank_bench.start import environment, free_port
+from rank_bench.start import free_port, start_program, start_ranks, wait_all
 from site_agent.inner_loop.global_model import read_theta0
 from site_agent.jobs import (
     AllocationPaths,
@@ -46,6 +45,7 @@ MODEL = ModelSettings(
     tie_embeddings=True,
 )
 A, R = AllocationPaths(), RunPaths()
+JOB = "site_agent.trainer.job"
 
 
 class Site:
@@ -117,28 +117,43 @@ class Site:
             write_record(fs, A.round_order(order_of_round.round), order_of_round)
         return fs
 
-    def torchrun(self, fs: RealFileSystem, size: int, **variables: str) -> subprocess.Popen[str]:
-        """A job on several ranks, as a batch script would start it; without torchrun on one."""
-        launcher = [
+    def torchrun(self, fs: RealFileSystem, size: int, **variables: str) -> BaseProcess:
+        """A job on several ranks, as a batch script would start it."""
+        command = [
             *("torch.distributed.run", f"--nproc-per-node={size}", "--master-addr=127.0.0.1"),
-            *(f"--master-port={free_port()}", "--monitor-interval=0.1", "-m"),
+            *(f"--master-port={free_port()}", "--monitor-interval=0.1", "-m", JOB, str(fs.root)),
         ]
-        command = [sys.executable, "-m", *(launcher if size > 1 else ()), "site_agent.trainer.job", str(fs.root)]
-        log = (fs.root / "stderr").open("w")
-        own = environment(FEDERATION_EXECUTION=fs.root.name, **variables)
-        return subprocess.Popen(command, env=own, stderr=log, stdout=log, text=True, cwd=self.root)
+        return start_program(command, logs(fs) / "torchrun.err", {**execution(fs), **variables})
+
+    def start(
+        self, fs: RealFileSystem, size: int, special: dict[int, dict[str, str]] | None = None
+    ) -> list[BaseProcess]:
+        """The ranks of a job without torchrun, each perhaps with variables of its own; one rank is a plain job."""
+        if size == 1:
+            return [start_program([JOB, str(fs.root)], logs(fs) / "rank0.err", execution(fs))]
+        variables = {rank: execution(fs) | (special or {}).get(rank, {}) for rank in range(size)}
+        return start_ranks(size, [JOB, str(fs.root)], logs(fs), variables)
 
     def run_job(self, name: str, size: int, **changes: object) -> RealFileSystem:
         """A whole job that must end well."""
         fs = self.allocate(name, **changes)
-        code = self.torchrun(fs, size).wait(timeout=150)
-        assert code == 0, log_of(fs)
+        assert wait_all(self.start(fs, size)) == [0] * size, log_of(fs)
         return fs
 
 
+def execution(fs: RealFileSystem) -> dict[str, str]:
+    """What the batch system calls a job."""
+    return {"FEDERATION_EXECUTION": fs.root.name}
+
+
+def logs(fs: RealFileSystem) -> Path:
+    """Where a job says something."""
+    return Path(fs.root) / "logs"
+
+
 def log_of(fs: RealFileSystem) -> str:
-    """What a job said."""
-    return (Path(fs.root) / "stderr").read_text()
+    """What a job said, on all ranks."""
+    return "\n".join(path.read_text() for path in sorted(logs(fs).glob("*.err")))
 
 
 def ended(fs: RealFileSystem) -> JobEnded | None:

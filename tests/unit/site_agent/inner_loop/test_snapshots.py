@@ -13,7 +13,8 @@ from federation.chunks import Float32Vector, little_endian_bytes
 from federation.errors import ObjectNotFoundError
 from federation.leaves import LanguageScore
 from federation.reference import RoundPlan
-from site_agent.inner_loop.global_model import GlobalModel, SnapshotRefusedError
+from site_agent.inner_loop.committed_model import SnapshotRefusedError
+from site_agent.inner_loop.global_model import GlobalModel
 from site_agent.inner_loop.session import ended_by
 from site_agent.jobs import (
     ChainLink,
