@@ -75,7 +75,7 @@ def _stop_reason(situation: RunSituation) -> str:
         return "refused"
     if situation.run.state is RunState.ABORTED:
         return "run-aborted"
-    if situation.job is not None and situation.job.end is not None:
+    if situation.job is not None and situation.job.end is not None and not situation.job.may_begin_anew:
         return "ended"  # said its last word but still runs: what hangs is cancelled after the grace time
     if situation.manifest is not None and situation.manifest.stop:
         return situation.manifest.stop

@@ -14,6 +14,7 @@ from site_agent.agent_state import Allocation
 from site_agent.failures import code_of_error
 from site_agent.jobs import (
     Claim,
+    EndCode,
     EvaluationFile,
     EvaluationOrder,
     JobEnded,
@@ -44,13 +45,17 @@ Orders: TypeAlias = dict[str, EvaluationOrder]
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSeen:
-    """What the launcher says of a job; `restarts` counts requeues, each of which adds one to the fencing number."""
+    """What the launcher says of a job; `restarts` counts requeues, each of which adds one to the fencing number.
+
+    `can_requeue`: whether there may be another one.
+    """
 
     execution: Execution = Execution.UNKNOWN
     restarts: int = 0
     fate: str = ""
     remark: str = ""
     start_in_seconds: int = 0
+    can_requeue: bool = False
 
 
 def allocation_seen(fs: FileSystem, live: Allocation, batch: BatchSeen, known: Orders) -> AllocationSeen:
@@ -63,11 +68,13 @@ def allocation_seen(fs: FileSystem, live: Allocation, batch: BatchSeen, known: O
     """
     fencing = live.fencing + batch.restarts
     paths = layout.allocation_paths(live.run, live.number)
+    end = _end_now(fs, live, batch, fencing)
     seen = AllocationSeen(
         run=live.run,
         number=live.number,
         execution=batch.execution,
-        end=_end_now(fs, live, batch, fencing),
+        end=end,
+        may_begin_anew=batch.can_requeue and end is not None and end.code == EndCode.TERMINATED,
         orders=frozenset(jobs.numbered(fs, paths.rounds)),
         evaluations=_evaluation_orders(fs, paths, known),
         attempted=fs.exists(paths.order),

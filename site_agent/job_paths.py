@@ -2,8 +2,12 @@
 """Names of the files through which an agent and its jobs talk; `site_agent.jobs` says what is in them."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from federation.durable.api import FileSystem
+
+LAST_WORD_FILE: Final = "ended.txt"
+"""Name of a job's last word as text, inside its allocation directory."""
 
 
 def _below(base: str, name: str) -> str:
@@ -105,6 +109,11 @@ class AllocationPaths:
     def ended(self) -> str:
         """`JobEnded`."""
         return _below(self.base, "ended.json")
+
+    @property
+    def last_word(self) -> str:
+        """The same as one line of text, which the batch script puts at the end of the job's log."""
+        return _below(self.base, LAST_WORD_FILE)
 
     def round_order(self, round_number: int) -> str:
         """`RoundOrder` of one round."""

@@ -119,6 +119,7 @@ class AllocationSeen:
         fate: of a job that has ended, the batch system's reason as a code of `failures`; "" if it gives none.
         remark: what the batch system says about a job that waits, for people; "" if nothing.
         start_in_seconds: of a job that waits, until its start as far as that can be told; 0 if it cannot.
+        may_begin_anew: whether its last word was that it was told to end, and the batch system may start it once more.
     """
 
     run: str
@@ -140,6 +141,7 @@ class AllocationSeen:
     fate: str = ""
     remark: str = ""
     start_in_seconds: int = 0
+    may_begin_anew: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

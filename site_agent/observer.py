@@ -302,6 +302,7 @@ def _look(launcher: Launcher, live: Allocation, now_us: int) -> BatchSeen:
     return BatchSeen(
         execution=execution,
         restarts=launcher.restarts(handle),
+        can_requeue=launcher.can_requeue,
         fate=code_of_state(usage.state, usage.reason) if usage else "",
         remark=launcher.remark(handle) if execution in (Execution.QUEUED, Execution.UNKNOWN) else "",
         start_in_seconds=_start_in_seconds(launcher, live, now_us) if execution is Execution.QUEUED else 0,

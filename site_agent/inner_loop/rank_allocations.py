@@ -21,6 +21,7 @@ from site_agent.inner_loop.patience import Clock, SystemClock
 from site_agent.inner_loop.preflight import preflight, write_preflight
 from site_agent.inner_loop.rank_checkpoints import LeadingCheckpoints, RankCheckpoints
 from site_agent.inner_loop.seam import Evaluator, Trainer
+from site_agent.inner_loop.spool import last_word_of
 from site_agent.inner_loop.team import RankLostError, Team, Teams, gather_teams, rank_here, world_size_here
 from site_agent.inner_loop.writer import BackgroundWriter
 from site_agent.jobs import AllocationPaths, Claim, JobEnded, RunPaths, WorkOrder, read_record
@@ -150,7 +151,9 @@ class FollowingAllocation:
         leads_now = gone[: team.rank] == tuple(range(team.rank))
         if leads_now and owner is not None and owner == self._claim:
             # What is there already stays: rank 0 may have said it on a machine whose files are seen late here.
-            self._fs.create(paths.ended, encode(ended_by(error, owner.fencing)))
+            ended = ended_by(error, owner.fencing)
+            if self._fs.create(paths.ended, encode(ended)):
+                self._fs.write(paths.last_word, last_word_of(ended))
 
 
 AnyAllocation = Allocation | FollowingAllocation

@@ -2,10 +2,12 @@
 """The job's side of the files in `site_agent.jobs`: what it reads, and what it publishes."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from federation.durable.api import BlobWriter, FileSystem
-from federation.errors import JobFailedError
+from federation.errors import JobFailedError, StorageError
 from federation.ids import short
+from site_agent.failures import code_of_error
 from site_agent.inner_loop.claim import check_still_ours
 from site_agent.jobs import (
     AllocationPaths,
@@ -131,8 +133,16 @@ class JobSpool:
             write_record(self._fs, self._paths.report, report)
 
     def write_ended(self, ended: JobEnded) -> None:
-        """The job's last word."""
+        """The job's last word; as text first, since the agent may end what is left of the job once it is there."""
+        with suppress(StorageError):  # the record matters more, and may find room
+            self._fs.write(self._paths.last_word, last_word_of(ended))
         write_record(self._fs, self._paths.ended, ended)
+
+
+def last_word_of(ended: JobEnded) -> bytes:
+    """One line: the code by which the agent knows this end, and the sentence."""
+    code = code_of_error(ended.code.value, ended.reason, ended.sentence)
+    return f"{code}: {' '.join(ended.sentence.split())}\n".encode(errors="replace")
 
 
 def link_of(outcome: OutcomeFile) -> ChainLink:

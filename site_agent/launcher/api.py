@@ -45,7 +45,13 @@ class JobUsage:
 
 
 class Launcher(ABC):
-    """Starts, finds and stops the jobs of one site."""
+    """Starts, finds and stops the jobs of one site.
+
+    Attributes:
+        can_requeue: whether the batch system may start a job once more under its handle.
+    """
+
+    can_requeue: bool = False
 
     @abstractmethod
     def submit(self, allocation_dir: Path, name: str, fencing: int, begin_after_seconds: int = 0) -> str:

@@ -145,6 +145,7 @@ class ProcessFederation:
         command: of the trainer, where it is the one that runs an executable.
         batch: how the sites' jobs are started; None for processes of the agents.
         slurm: keys and values of the sites' `[slurm]`.
+        elsewhere: sites whose agent is started by somebody else.
     """
 
     base: Path
@@ -159,6 +160,7 @@ class ProcessFederation:
     command: Sequence[str] = ()
     batch: BatchChoice | None = None
     slurm: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: Sequence[str] = ()
     fingerprint: str = ""
     services: dict[str, Service] = field(default_factory=dict)
 
@@ -247,7 +249,7 @@ class ProcessFederation:
         """Starts coordinator, agents and carrier."""
         serve = command_line("coordinator", "serve", self.coordinator, "--poll-seconds", "0.03")
         self._service("coordinator", serve, self.coordinator_failpoints)
-        for site in SITES:
+        for site in (each for each in SITES if each not in self.elsewhere):
             serve = command_line("site-agent", "serve", self.site(site), "--poll-seconds", "0.05")
             of_jobs = ",".join(f"{name}=kill" for name in self.job_failpoints.get(site, ()))
             extra = {"FEDERATION_JOB_FAILPOINTS": of_jobs} if of_jobs else {}

@@ -2,6 +2,8 @@
 """Facts of a real Slurm that the launcher rests on; each was found by trying, and some are not in the manual."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -205,12 +207,17 @@ def test_without_controller_every_command_but_sacct_fails(slurm: SlurmBed) -> No
     slurm.wait_for(lambda: slurm.accounted("--name=goes-on"), LAG_SECONDS, "the job in sacct")
     slurm.stop_controller()
     said = "Unable to contact slurm controller (connect failure)"
-    queue = slurm.run(["squeue", "--noheader"], check=False)
+    with ThreadPoolExecutor() as pool:  # each tries for seconds
+        ask = partial(pool.submit, slurm.run, check=False)
+        asked = [
+            ask(["squeue", "--noheader"]),
+            ask(["sbatch", "--parsable"], input="#!/bin/sh\n"),
+            ask(["scancel", job]),
+        ]
+        queue, batch, cancel = (each.result() for each in asked)
     assert (queue.returncode, queue.stderr) == (1, f"slurm_load_jobs error: {said}\n")
-    batch = slurm.run(["sbatch", "--parsable"], check=False, input="#!/bin/sh\n")
     assert (batch.returncode, batch.stdout) == (1, "")
     assert batch.stderr == f"sbatch: error: Batch job submission failed: {said}\n"
-    cancel = slurm.run(["scancel", job], check=False)
     assert cancel.returncode != 0
     assert said in cancel.stderr
     assert slurm.accounted("--jobs", job) == [[job, "RUNNING"]]
@@ -255,12 +262,12 @@ def test_scancel_gives_term_to_everything_and_kill_later(slurm: SlurmBed, tmp_pa
 @pytest.mark.timeout(240)
 def test_at_the_wall_time_the_early_signal_reaches_steps_only(slurm: SlurmBed, tmp_path: Path) -> None:
     program = f"python3 {step_script(tmp_path)}"
-    early = ("--time=1", "--signal=TERM@50")
+    early = ("--time=1", "--signal=TERM@10")  # which comes half a minute early, but not before a step is up
     plain = slurm.submit(f"exec {program}", *early, f"--output={tmp_path}/plain")
     step = slurm.submit(f"srun {program}\necho after $?", *early, f"--output={tmp_path}/step")
     shell = slurm.submit(
         f"trap 'echo shell TERM; exit 5' TERM\nsrun {program} & wait",
-        *("--time=1", "--signal=B:TERM@50", f"--output={tmp_path}/shell"),
+        *("--time=1", "--signal=B:TERM@10", f"--output={tmp_path}/shell"),
     )
     wait_for_state(slurm, step, "COMPLETED", seconds=90.0)
     wait_for_text(slurm, tmp_path / "step", "after 0")
@@ -355,11 +362,13 @@ def test_a_drained_node_lets_its_job_end_and_takes_no_other(slurm: SlurmBed) -> 
 
 def test_export_nil_and_none_keep_the_submitter_s_variables_out(slurm: SlurmBed, tmp_path: Path) -> None:
     environment = {**slurm.full_environment, "A_TOKEN": "secret"}
-    for word in ("ALL", "NIL", "NONE"):
-        script = tmp_path / "job.sh"
-        script.write_text("#!/bin/sh\nenv\nsrun env | sed 's/^/srun /'\n")
-        argv = ["sbatch", "--wait", "--parsable", f"--export={word}", f"--output={tmp_path}/{word}", str(script)]
-        slurm.run(["env", *(f"{name}={value}" for name, value in environment.items()), *argv])
+    script = tmp_path / "job.sh"
+    script.write_text("#!/bin/sh\nenv\nsrun env | sed 's/^/srun /'\n")
+    given = ["env", *(f"{name}={value}" for name, value in environment.items()), "sbatch", "--parsable"]
+    options = {word: [f"--export={word}", f"--output={tmp_path}/{word}"] for word in ("ALL", "NIL", "NONE")}
+    jobs = [slurm.run([*given, *each, str(script)]).stdout.strip() for each in options.values()]
+    for job in jobs:
+        wait_for_state(slurm, job, "COMPLETED")
     said = {word: (tmp_path / word).read_text().splitlines() for word in ("ALL", "NIL", "NONE")}
     assert "A_TOKEN=secret" in said["ALL"]
     for word in ("NIL", "NONE"):

@@ -2,13 +2,14 @@
 """The doctor's questions and its test job under a real Slurm, and what an exhausted account does to a run."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from federation_processes import JobServer, ProcessFederation, Setting
+from federation_processes import ProcessFederation
 from slurm_bed import SlurmBed
+from slurm_federation import commits
 
 from site_agent.cli.main import cli
 from site_agent.setup import NewSite, init_site
@@ -77,22 +78,9 @@ def test_an_account_without_budget_is_told_at_once(bed: SlurmBed, tmp_path: Path
 
 
 @pytest.fixture
-def federation(bed: SlurmBed, tmp_path: Path) -> Iterator[ProcessFederation]:
-    server = JobServer(tmp_path)
-    batch = BatchChoice(launcher="slurm", partition="batch", account=bed.account, seconds_limit=600)
-    federation = ProcessFederation(
-        base=tmp_path / "federation",
-        setting=Setting(num_rounds=12),
-        server=server,
-        batch=batch,
-        slurm={"poll_seconds": "0.3"},
-    )
-    try:
-        yield federation.set_up()
-    finally:
-        set_budget(bed, -1)
-        federation.stop()
-        server.service.stop()
+def federation(under_slurm: Callable[[], ProcessFederation], bed: SlurmBed) -> Iterator[ProcessFederation]:
+    yield under_slurm()
+    set_budget(bed, -1)
 
 
 def test_a_budget_that_is_spent_in_mid_run(federation: ProcessFederation, bed: SlurmBed) -> None:
@@ -118,11 +106,6 @@ def test_a_budget_that_is_spent_in_mid_run(federation: ProcessFederation, bed: S
 def allocation(federation: ProcessFederation) -> AllocationView:
     view = federation.view("alpha")
     return view.allocation if view else AllocationView()
-
-
-def commits(federation: ProcessFederation) -> int:
-    view = federation.view("alpha")
-    return view.num_commits if view else 0
 
 
 def open_rounds(federation: ProcessFederation) -> tuple[int, ...]:

@@ -141,6 +141,10 @@ def test_sbatch_knows_the_options_that_files_here_use(tmp_path: Path) -> None:
     ]  # in sbatch(1) alone
 
 
+GIVEN = "2:00:00        /my logs/%x.log      "
+"""Wall time and log of the job, in columns."""
+
+
 @dataclass
 class FakeSlurm:
     """sbatch, squeue, scancel and site-agent as scripts that write down what they were asked."""
@@ -155,7 +159,7 @@ class FakeSlurm:
     def start(self) -> None:
         """The job begins."""
         scripts = {
-            "squeue": f"case $* in *--jobs=4711*) echo 2:00:00 ;; *) echo {self.waiting or '-n'} ;; esac",
+            "squeue": f"case $* in *--jobs=4711*) echo '{GIVEN}' ;; *) echo {self.waiting or '-n'} ;; esac",
             "sbatch": self.sbatch,
             "scancel": "true",
             "site-agent": self.agent,
@@ -215,6 +219,7 @@ def test_the_successor_is_submitted_before_the_agent_starts(tmp_path: Path) -> N
         "--begin=now+5minutes",
         "--time=2:00:00",
     } <= set(words)
+    assert "--output=/my logs/%x.log" in sbatch
     assert {word.partition("=")[0].lstrip("-") for word in words if word.startswith("--")} <= SBATCH_OPTIONS
     kept = tmp_path / "site/state/site-agent-serial.sbatch"
     assert words[-2:] == [str(kept), str(tmp_path / "site")]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from site_agent.failures import EXIT_MODULE_MISSING
+from site_agent.job_paths import LAST_WORD_FILE
 from site_agent.launcher.slurm.settings import SlurmSection
 
 LOG_FILE: Final = "job.log"
@@ -136,12 +137,16 @@ def _step(job: BatchJob) -> Iterator[str]:
         # Each node's own shell fills in what it alone knows.
         places = '--node-rank="$SLURM_NODEID" --master-addr="$MASTER_ADDR" --master-port="$MASTER_PORT"'
         command = shlex.join(["bash", "-c", f"exec {command.replace(_PLACES, places)}"])
+    yield f"rm -f {LAST_WORD_FILE}"
     yield "# The shell outlives its own TERM: the step is told as well, and says when it is done."
     yield "trap : TERM"
     yield f"srun --export=ALL --kill-on-bad-exit=1 {command} &"
     yield "step=$!"
     yield 'wait "$step"; status=$?'
     yield 'while kill -0 "$step" 2>/dev/null; do wait "$step"; status=$?; done'
+    yield "# After whatever srun and torchrun had to say."
+    unsaid = 'echo "ended with status $status, without a last word"'
+    yield f'cat {LAST_WORD_FILE} 2>/dev/null || [ "$status" -eq 0 ] || {unsaid}'
     yield 'exit "$status"'
 
 

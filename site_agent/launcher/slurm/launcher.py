@@ -73,6 +73,7 @@ class SlurmLauncher(Launcher):
     ) -> None:
         self._site, self._module, self._isolate_network = site, module, isolate_network
         self._environment = environment
+        self.can_requeue = site.settings.requeue
 
     def script(
         self, allocation_dir: Path, name: str, *, clean_environment: str = "NIL", begin_after_seconds: int = 0

@@ -131,6 +131,20 @@ def test_a_requeued_job_has_said_nothing_until_it_starts_again(tmp_path: Path) -
     assert files.seen(Execution.RUNNING, 1) == (JobPhase.READY, "")
 
 
+@pytest.mark.parametrize("can_requeue", [True, False])
+def test_only_a_batch_system_that_requeues_may_begin_a_job_anew(tmp_path: Path, can_requeue: bool) -> None:
+    files = Files(tmp_path)
+
+    def may_begin_anew() -> bool:
+        batch = BatchSeen(execution=Execution.RUNNING, can_requeue=can_requeue)
+        return job_files.allocation_seen(files.fs, files.live, batch, {}).may_begin_anew
+
+    assert may_begin_anew() is can_requeue
+    ended = JobEnded(code=EndCode.FAILED, reason="ValueError", sentence="x", fencing=5)
+    write_record(files.fs, files.paths.ended, ended)
+    assert not may_begin_anew()
+
+
 def test_an_earlier_starts_last_word_is_not_that_of_a_later_one_which_was_killed(tmp_path: Path) -> None:
     files = Files(tmp_path)
     files.starts(6)

@@ -168,6 +168,14 @@ def test_a_last_word_of_a_job_that_still_runs_is_followed_by_a_stop() -> None:
     assert (type(stop), stop.reason) == (AllocationStopped, "ended")
 
 
+def test_a_job_that_was_told_to_end_and_may_be_requeued_finds_no_order_to_end() -> None:
+    s = running().job(end=JobEndSeen(code="terminated", sentence="", failed=False), may_begin_anew=True)
+    assert s.settle() == []
+    s.job(end=JobEndSeen(code="terminated", sentence="", failed=False))
+    (stop,) = s.settle()
+    assert (type(stop), stop.reason) == (AllocationStopped, "ended")
+
+
 def test_backoff_doubles_and_ends_after_max_failures() -> None:
     s = running()
     waits = []

@@ -139,6 +139,26 @@ def test_the_shell_waits_for_its_step_though_it_is_told_to_end(tmp_path: Path) -
     assert (done.returncode, (tmp_path / "said").read_text()) == (7, "done\n")
 
 
+@pytest.mark.parametrize(
+    ("says", "expected"),
+    [
+        ("echo 'no-space: disk full' > ended.txt", "no-space: disk full"),
+        ("true", "ended with status 7, without a last word"),
+    ],
+)
+def test_the_reason_is_the_last_line_of_the_log(tmp_path: Path, says: str, expected: str) -> None:
+    """Also after what srun and torchrun say about a step that failed, and not that of an earlier start."""
+    (tmp_path / "ended.txt").write_text("preempted: of the start before\n")
+    (tmp_path / "srun").write_text(f"#!/bin/sh\n{says}\necho srun: error: task 0 >&2\nexit 7\n")
+    (tmp_path / "srun").chmod(0o755)
+    (tmp_path / "job.sh").write_text(render(job(str(tmp_path))))
+    with (tmp_path / "job.log").open("wb") as log:
+        argv, path = ["bash", "job.sh"], f"{tmp_path}:/usr/bin:/bin"
+        done = subprocess.run(argv, cwd=tmp_path, env={"PATH": path}, stdout=log, stderr=log, check=False)
+    assert done.returncode == 7
+    assert (tmp_path / "job.log").read_text().splitlines()[-1] == expected
+
+
 def test_the_control_job_is_held_and_does_nothing() -> None:
     text = control_script(SlurmSection(partition="p", account="a"), "federation-control-x")
     assert {"hold", "job-name=federation-control-x", "partition=p", "account=a"} <= set(directives(text))
