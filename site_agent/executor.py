@@ -130,7 +130,8 @@ class Executor:
         try:
             handle = launcher.submit(directory, name, instruction.fencing, instruction.begin_after_seconds)
         except LaunchFailedError as error:
-            LOG.warning("allocation %s/a%d: %s", instruction.run, instruction.number, in_one_line(error))
+            where = f"allocation {instruction.run}/a{instruction.number}"
+            LOG.warning("%s: not started, %s: %s", where, error.code, in_one_line(error))
             self._journal(self._ended(instruction, True, error.code, str(error), now_us))
             return True
         failpoint("agent.after-submit")

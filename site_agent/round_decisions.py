@@ -123,6 +123,10 @@ def _why_hopeless(situation: RunSituation, found: Round) -> tuple[Reason, str]:
     last = derived.last_ended(situation.run.id, situation.state)
     if situation.refused or (situation.run.id in situation.state.answers and not situation.accepted):
         return Reason.POLICY, "the site does not take part in this run"
+    if last is not None and last.end is not None and situation.ordered_of(last, found):
+        reason = _REASON_OF_END.get(last.end.reason, Reason.NONE)
+        if reason is not Reason.NONE:  # says more than that jobs fail
+            return reason, last.end.sentence
     if situation.live is None and situation.failures >= situation.settings.max_failures:
         return (
             Reason.JOB_FAILED,
@@ -135,9 +139,8 @@ def _why_hopeless(situation: RunSituation, found: Round) -> tuple[Reason, str]:
     hindrance = derived.hindrance(situation.job)
     if hindrance is not None and hindrance.needs_human:
         return hindrance.reason, hindrance.sentence
-    if last is not None and last.end is not None and situation.ordered_of(last, found):
-        reason = _REASON_OF_END.get(last.end.reason, Reason.NONE)
-        return reason, last.end.sentence
+    if last is not None and situation.ordered_of(last, found):
+        return Reason.NONE, ""
     if derived.begins_too_late(situation.run, situation.site, found, situation.state, situation.seen):
         return Reason.LATE, "this site begins from a later version than the round does"
     if situation.live is not None and _passed_over(situation, found, situation.live):

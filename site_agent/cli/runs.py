@@ -16,7 +16,7 @@ from site_agent import answers, layout
 from site_agent.cli.courier import courier_facts, courier_lines
 from site_agent.cli.credentials import credential_countdowns, credential_facts, credential_lines
 from site_agent.cli.setup import AS_JSON, SITE_DIR, echo
-from site_agent.failures import Retry, failure_of
+from site_agent.failures import NO_FAILURE, Retry, failure_of
 from site_agent.preflight_report import PreflightReport, preflight_line, read_preflight
 from site_agent.site_config import load_site_config
 from site_agent.views import RunView, SiteView, read_view
@@ -148,9 +148,10 @@ def _line(item: RunView) -> str:
     if job.allocation:
         line += f"  job {job.allocation} {job.state}"
         line += f" ({job.remark})" if job.remark else ""
-        line += f", {job.reason}: {job.sentence}" if job.sentence and job.failures else ""
-        line += f"\n    {_advice(job.reason)}" if job.sentence and job.failures else ""
-    line += f", {job.failures} failed in a row" if job.failures else ""
+        has_failed = bool(job.sentence and (job.failures or job.reason not in NO_FAILURE))
+        line += f", {job.reason}: {job.sentence}" if has_failed else ""
+        line += f", {job.failures} failed in a row" if job.failures else ""
+        line += f"\n    {_advice(job.reason)}" if has_failed else ""
     if item.draining:
         line += f"\n    jobs are told to end: {item.draining}"
     elif item.no_start:

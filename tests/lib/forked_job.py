@@ -110,8 +110,9 @@ def serve(path: str, modules: list[str]) -> None:
     for module in modules:
         import_module(module)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
+    listener.bind(f"{path}.new")
     listener.listen(16)
+    Path(f"{path}.new").rename(path)  # whoever sees it can connect
     listener.settimeout(1.0)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while os.getppid() == parent:

@@ -158,3 +158,22 @@ def test_a_job_in_line_waits_for_nobody(site: Path) -> None:
     show(site, remark="Priority")
     assert "account-exhausted" not in status(site)
     assert "(Priority)" in status(site)
+
+
+@pytest.mark.parametrize(
+    ("reason", "failures", "words"),
+    [
+        ("no-space", 2, "no-space: what it said, 2 failed in a row\n    WAITS FOR A HUMAN: "),
+        ("wrong-precision", 0, "wrong-precision: what it said\n    WAITS FOR A HUMAN: "),
+        ("non-finite", 1, "non-finite: what it said, 1 failed in a row\n    tried again by itself: "),
+    ],
+)
+def test_why_the_newest_job_failed(site: Path, reason: str, failures: int, words: str) -> None:
+    """Also where an update of that job was sent before, so that no failure counts."""
+    show(site, state="ended", reason=reason, sentence="what it said", failures=failures)
+    assert words in status(site)
+
+
+def test_a_job_that_simply_ended_has_no_reason(site: Path) -> None:
+    show(site, state="ended", reason="wall-time", sentence="what it said")
+    assert "what it said" not in status(site)
