@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types imports stubs stubs-check clean
+.PHONY: install demo test lint types imports stubs stubs-check clean
+
+install: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/federation demo $(DEMO_ARGS)

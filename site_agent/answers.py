@@ -36,13 +36,13 @@ def accept(fs: FileSystem, run: str, manifest_digest: str = "") -> RunView:
             f"run {run}: the site's policy declines this manifest: {shown.sentence}",
             advice="Change policy.toml; a serving agent notices. A command cannot overrule the policy.",
         )
-    _write(fs, replace(_said(fs, run), accepted=True, manifest_digest=shown.manifest_digest))
+    _write(fs, replace(answer_of(fs, run), accepted=True, manifest_digest=shown.manifest_digest))
     return shown
 
 
 def refuse(fs: FileSystem, run: str) -> None:
     """Refuses every manifest of a run id, known or not; wins over policy and coordinator until `accept`."""
-    _write(fs, replace(_said(fs, run), accepted=False, manifest_digest=""))
+    _write(fs, replace(answer_of(fs, run), accepted=False, manifest_digest=""))
 
 
 def retry(fs: FileSystem, run: str, now_us: int) -> str:
@@ -63,7 +63,7 @@ def retry(fs: FileSystem, run: str, now_us: int) -> str:
             "no further job of this run starts here",
             advice=failure.advice,
         )
-    _write(fs, replace(_said(fs, run), retry_at_us=now_us))
+    _write(fs, replace(answer_of(fs, run), retry_at_us=now_us))
     return _in_the_way(shown, silent=view.silent)
 
 
@@ -85,14 +85,14 @@ def _in_the_way(shown: RunView, *, silent: bool) -> str:
 def declare_ended(fs: FileSystem, run: str, number: int) -> None:
     """The operator vouches that an allocation of unknown fate runs no more. Raises UsageError: it is not the newest."""
     _require_newest(fs, run, number)
-    said = _said(fs, run)
+    said = answer_of(fs, run)
     _write(fs, replace(said, ended=tuple(sorted({*said.ended, number}))))
 
 
 def declare_handle(fs: FileSystem, run: str, number: int, handle: str) -> None:
     """The operator found the job of an allocation of unknown fate. Raises UsageError: it is not the newest."""
     _require_newest(fs, run, number)
-    said = _said(fs, run)
+    said = answer_of(fs, run)
     _write(fs, replace(said, handles=tuple(sorted({**dict(said.handles), number: handle}.items()))))
 
 
@@ -112,7 +112,8 @@ def _shown(fs: FileSystem, run: str) -> tuple[RunView, SiteView]:
     return found, view
 
 
-def _said(fs: FileSystem, run: str) -> HumanAnswer:
+def answer_of(fs: FileSystem, run: str) -> HumanAnswer:
+    """What the site's operator has said about a run so far."""
     check_slug(run, "run")
     return read_record(fs, layout.answer_path(run), HumanAnswer) or HumanAnswer(run=run)
 

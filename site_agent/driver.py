@@ -185,7 +185,7 @@ class Agent:
             now_us=now_us,
             suggested=self.inbox.suggested,
         )
-        return replace(seen, round_trip_seconds=self.round_trips.longest_seconds)
+        return replace(seen, round_trip_seconds=self.round_trips.usual_seconds)
 
     def _decide(self, now_us: int) -> tuple[Observations, bool]:
         """Decides until nothing is open; each decision is durable before the next one looks at it."""

@@ -59,7 +59,7 @@ def run_line(words: RunWords) -> str:
         return line
     if words.stop:
         line += f"; a running job is told to end: {words.stop}"
-    return line + (f"; no job starts now: {words.start}" if words.start else "; a job may start now")
+    return line + (f"; no job starts now: {words.start}" if words.start else "; the policy lets a job start now")
 
 
 def _who(policy: Policy) -> Iterator[str]:

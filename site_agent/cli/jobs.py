@@ -3,6 +3,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -78,6 +79,9 @@ def attempt() -> None:
     """Attempts to run an allocation whose fate the batch system cannot tell."""
 
 
+NO_JOBS: Final = "No job was ever submitted."
+
+
 @attempt.command("list")
 @click.argument("site_dir", type=SITE_DIR)
 @AS_JSON
@@ -85,7 +89,8 @@ def attempt_list(site_dir: Path, as_json: bool) -> None:
     """Lists the newest allocation of each run, and what cannot be told of it."""
     view = read_view(RealFileSystem(site_dir))
     shown = [(item.run, item.allocation) for item in view.runs if item.allocation.allocation] if view else []
-    text = "\n".join(_attempt_line(run, allocation) for run, allocation in shown) or "No job was ever submitted."
+    lines = [_attempt_line(run, allocation) for run, allocation in shown]
+    text = "\n".join(["run  job  state  handle  as the launcher saw it last", *lines] if lines else [NO_JOBS])
     echo([{"run": run, **dataclasses.asdict(allocation)} for run, allocation in shown], text, as_json)
 
 

@@ -3,6 +3,7 @@
 
 import dataclasses
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,12 +13,15 @@ from federation.blobs.store import BlobStore
 from federation.durable.api import FileSystem
 from federation.durable.real import RealFileSystem
 from federation.ids import is_digest
+from federation.leaves import Reason
 from federation.limits import DEFAULT_LIMITS
 from federation.rounds import Run
 from site_agent import derived, layout
+from site_agent.answers import answer_of
 from site_agent.books import Books, read_books
 from site_agent.cli.setup import AS_JSON, SITE_DIR, echo
 from site_agent.manifests import ManifestJudge, origin_of
+from site_agent.observations import Answer, HumanAnswer, ManifestSeen
 from site_agent.policy import POLICY_FILE, load_policy
 from site_agent.policy_words import RunWords, policy_words, run_line, unknown_operators
 from site_agent.setup import load_rosters
@@ -62,16 +66,26 @@ def policy_check(site_dir: Path, as_json: bool) -> None:
 
 def _runs(fs: FileSystem, judge: ManifestJudge, books: Books, now_us: int) -> list[RunWords]:
     blobs = BlobStore(fs, layout.BLOBS)
-    return [_words(run, blobs, judge, books, now_us) for run in derived.runs_of(books.federation, judge.site)]
+    runs = derived.runs_of(books.federation, judge.site)
+    return [_words(run, blobs, judge, books, now_us, answer_of(fs, run.id)) for run in runs]
 
 
-def _words(run: Run, blobs: BlobStore, judge: ManifestJudge, books: Books, now_us: int) -> RunWords:
+def _with_human(seen: ManifestSeen, human: HumanAnswer) -> ManifestSeen:
+    """The operator's no wins over everything, the yes to this very manifest over whatever is left to a person."""
+    if human.accepted is False:
+        return replace(seen, answer=Answer.DECLINE, reason=Reason.POLICY, sentence="the site's operator refused it")
+    if human.accepted and human.manifest_digest == seen.digest and seen.answer is not Answer.DECLINE:
+        return replace(seen, answer=Answer.ACCEPT, sentence="the site's operator accepted this manifest")
+    return seen
+
+
+def _words(run: Run, blobs: BlobStore, judge: ManifestJudge, books: Books, now_us: int, human: HumanAnswer) -> RunWords:
     if not is_digest(run.manifest_digest) or not blobs.has(run.manifest_digest):
         missing = "its manifest has not arrived yet"
         return RunWords(run=run.id, answer="", reason="", sentence=missing, start="", stop="", data_sets=())
     data = blobs.read(run.manifest_digest, max_bytes=DEFAULT_LIMITS.max_manifest_bytes)
     seen = judge.judge(run, data, origin_of(books.federation, run))
-    seen = judge.today(seen, books.state, now_us)
+    seen = _with_human(judge.today(seen, books.state, now_us), human)
     return RunWords(
         run=run.id,
         answer=seen.answer.value,

@@ -12,6 +12,7 @@ from federation.durable.real import RealFileSystem
 from federation.durations import count
 from federation.errors import UsageError
 from federation.ids import short
+from federation.messages import AllocationState
 from site_agent import answers, layout
 from site_agent.cli.courier import courier_facts, courier_lines
 from site_agent.cli.credentials import credential_countdowns, credential_facts, credential_lines
@@ -136,7 +137,8 @@ def _status_lines(view: SiteView, preflights: Mapping[str, PreflightReport]) -> 
     for item in view.runs:
         lines.append(f"  {_line(item)}")
         if item.run in preflights:
-            lines.append(f"    job {item.allocation.allocation} runs on {preflight_line(preflights[item.run])}")
+            runs = "ran" if item.allocation.state == AllocationState.ENDED else "runs"
+            lines.append(f"    job {item.allocation.allocation} {runs} on {preflight_line(preflights[item.run])}")
         lines += [f"    {verdict.line()}" for verdict in item.verdicts]
     return lines
 

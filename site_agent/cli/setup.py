@@ -3,13 +3,14 @@
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from federation.durable.real import RealFileSystem
-from federation.errors import ConfigError
+from federation.errors import ConfigError, UsageError
 from federation.ids import check_slug, slug_from
 from site_agent import layout
 from site_agent.identity import LISTING_ADVICE, Listing, listing, load_identity
@@ -100,6 +101,12 @@ def init(
 ) -> None:
     """Makes a site's configuration, policy and keys in SITE_DIR, and a request for the consortium root."""
     site = check_slug(site_id or slug_from(site_dir.resolve().name), "site id")
+    _check_launcher(launcher, {"--partition": partition, "--account": account, "--qos": qos, "--nodes": nodes > 1})
+    if data is not None and not data.is_dir():
+        raise ConfigError(
+            f"--data: expected a directory with the site's texts, found none at {data}",
+            advice="Correct --data, or mount the file system.",
+        )
     if request.exists():
         raise ConfigError(f"--request: expected a new file, found {request}", advice="Choose another name for it.")
     new = NewSite(
@@ -117,8 +124,16 @@ def init(
             RealFileSystem(site_dir).mkdir(DATA)
         document = init_site(site_dir, new)
         RealFileSystem(request.resolve().parent).write(request.name, document)
-    text = f"Made site {site} in {site_dir} and {request}. Next: have the consortium root sign {request.name}."
+    text = f"Made site {site} in {site_dir} and {request}. "
+    text += f"Next: enroll with an invite, which hands {request.name} in, or have the consortium root sign it."
     echo({"site": site, "request": str(request)}, text, as_json)
+
+
+def _check_launcher(launcher: str, options: Mapping[str, object]) -> None:
+    """Raises UsageError if something is said about a batch system that is not to be used."""
+    said = [name for name, value in options.items() if value]
+    if launcher != "slurm" and said:
+        raise UsageError(f"{said[0]}: expected --launcher slurm with it, found {launcher}")
 
 
 @click.group()

@@ -39,6 +39,14 @@ class RoundTrip:
     max_seconds: float = 0.0
     newest_at_us: int = 0
 
+    @property
+    def usual_seconds(self) -> float:
+        """What nearly every message takes at most: twice the median, and no more than the longest.
+
+        A carrier that comes at intervals takes between one and two of them. One stall says nothing of the way.
+        """
+        return min(self.max_seconds, 2 * self.median_seconds)
+
 
 class RoundTripMeter:
     """Looks at the mailbox's two counters after every pass, and keeps what it finds where commands look."""
@@ -53,9 +61,9 @@ class RoundTripMeter:
         self._before = read_round_trip(fs)
 
     @property
-    def longest_seconds(self) -> float:
+    def usual_seconds(self) -> float:
         """Of the newest messages; until this process has timed one, of those of the process before it."""
-        return max(self._samples, default=self._before.max_seconds)
+        return (self.measured(0.0) if self._samples else self._before).usual_seconds
 
     def note(self, last_sequence: int, peer_received_through: int, now: float) -> None:
         """Takes the counters as they are after a pass at `now` (seconds, of this machine's clock)."""

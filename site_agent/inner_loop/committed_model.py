@@ -23,7 +23,7 @@ from federation.manifest import Manifest
 from site_agent.inner_loop.spares import SpareVectors
 from site_agent.jobs import ChainLink
 
-_DIVERGED: Final = -1
+DIVERGED: Final = -1
 """In place of the version of a vector that is none: a pass over it was broken off, or gave another digest."""
 
 Theta0 = Callable[[], list[Float32Vector]]
@@ -119,8 +119,9 @@ class CommittedModel(ABC):
         """
         on_the_way = [0, *(link.version for link in chain)]
         try:
-            if self.versions[fragment] in on_the_way:
-                ahead = chain[on_the_way.index(self.versions[fragment]) :]
+            at_hand = self._version_at_hand(fragment)
+            if at_hand in on_the_way:
+                ahead = chain[on_the_way.index(at_hand) :]
                 if all(link.blob_path for link in ahead):
                     self._apply(fragment, ahead)
                     return
@@ -140,7 +141,7 @@ class CommittedModel(ABC):
         theta = self.theta[fragment]
         if not self._is_ours[fragment] or self.spares.is_lent:
             return self.spares.take(theta.size)
-        self.versions[fragment] = _DIVERGED  # until `_replace`
+        self.versions[fragment] = DIVERGED  # until `_replace`
         return theta
 
     def _replace(self, fragment: int, new: Float32Vector, link: ChainLink) -> None:
@@ -179,6 +180,10 @@ class CommittedModel(ABC):
         self._set(fragment, self._theta0()[fragment], 0, self._digests0[fragment], is_ours=False)
 
     # --- by what this process holds of a fragment -----------------------------------------------------------------
+
+    def _version_at_hand(self, fragment: int) -> int:
+        """The version that can be gone on from, `DIVERGED` if there is none."""
+        return self.versions[fragment]
 
     @abstractmethod
     def _blob(self, fragment: int, link: ChainLink) -> ByteVector:

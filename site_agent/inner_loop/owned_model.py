@@ -20,7 +20,7 @@ from federation.manifest import Manifest
 from federation.merkle import root_of
 from federation.published import apply_blob_into
 from federation.tensor_file import TensorFile, ThetaFile
-from site_agent.inner_loop.committed_model import CommittedModel, Theta0, expect_digest
+from site_agent.inner_loop.committed_model import DIVERGED, CommittedModel, Theta0, expect_digest
 from site_agent.inner_loop.global_model import read_blob, read_snapshot
 from site_agent.inner_loop.ownership import owned, owners_in_order
 from site_agent.inner_loop.team import Team
@@ -45,6 +45,11 @@ class OwnedModel(CommittedModel):
     def part(self, fragment: int) -> slice:
         """Elements of a fragment that this rank owns."""
         return owned(self._tables[fragment].num_elements, fragment, self._team.rank, self._team.size)
+
+    def _version_at_hand(self, fragment: int) -> int:
+        # Where a commit was applied in place and failed, the old version is gone: on one rank perhaps, on others not.
+        found = self._team.gathered(str(self.versions[fragment]).encode())
+        return self.versions[fragment] if len(set(found)) == 1 else DIVERGED
 
     def _blob(self, fragment: int, link: ChainLink) -> ByteVector:
         return self._team.agree(lambda: self._part_of_blob(fragment, link))

@@ -246,7 +246,7 @@ def received_all(world: MishapWorld, site: str) -> bool:
 
 
 def test_a_revoked_site_is_cut_off_at_once_and_the_quorum_decides(tmp_path: Path) -> None:
-    bounds = "max_open_wait_seconds = 1\nopen_grace_seconds = 0"
+    bounds = "max_open_wait_seconds = 8\nopen_grace_seconds = 0"
     with MishapWorld(base=tmp_path, sites=("alpha", "beta", "gamma"), settings={"bounds": bounds}) as world:
         accepted(world)
         world.enrol_operator()

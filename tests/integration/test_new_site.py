@@ -148,7 +148,7 @@ def after(desk: Desk, words: list[str], site: str) -> None:
         case ["doctor", _]:
             desk.type("coordinator run create run.toml --init model --as olga")
             desk.type("coordinator run approve first --as olga")
-            desk.wait(lambda: "waits for your answer" in desk.type(f"site-agent run list {site}"), "the run")
+            desk.wait(lambda: "first" in desk.type(f"site-agent run list {site}"), "the run")
         case ["run", "accept"]:
             desk.wait(lambda: job(desk, site) == "ready", "the first job")
             desk.type("coordinator run start first --as olga")

@@ -131,11 +131,13 @@ def test_a_requeue(cluster: Cluster, tmp_path: Path) -> None:
     job = cluster.submit("echo start=$SLURM_RESTART_COUNT.\nexec sleep 300", *options)
     cluster.reach(job, "RUNNING")
     cluster.wait(lambda: cluster.accounts("--name=again"), "the job in sacct")
+    out = tmp_path / "out"
+    cluster.wait(lambda: out.exists() and "start=." in out.read_text(), "the first start's word")
     assert cluster.run(["scontrol", "requeue", job]).returncode == 0
     cluster.wait(lambda: cluster.accounts("-j", job, "-D") == [f"{job}|REQUEUED", f"{job}|RUNNING"], "two executions")
     assert cluster.accounts("-j", job) == [f"{job}|RUNNING"]
-    cluster.wait(lambda: "start=1." in (tmp_path / "out").read_text(), "the restart count")
-    assert (tmp_path / "out").read_text().splitlines()[0] == "start=."
+    cluster.wait(lambda: "start=1." in out.read_text(), "the restart count")
+    assert out.read_text().splitlines()[0] == "start=."
     assert " Restarts=1 " in cluster.run(["scontrol", "show", "job", job]).stdout
 
 

@@ -96,7 +96,8 @@ def test_a_copy_that_one_rank_spoiled_is_rebuilt_along_the_chain(tmp_path: Path,
     site.order(0, 1, 2, 3, 4)
     site.end(0, 1, 2, 3)
     # Between boundary and merge of round 2, whose commit then gives another digest; rank 1 owns a part in both sizes.
-    assert site.run_ranks(size, {1: {"DIVERGES_AT": "6"}}) == [0] * size, site.said()
+    # Rank 0 still has the version before it then, the others have worked in place: all must go back as far.
+    assert site.run_ranks(size, {1: {"DIVERGES_AT": "6"}, 0: {"KEEPS_AT": "6"}}) == [0] * size, site.said()
     assert "rebuilding from theta_0" in site.said()
     for number in (2, 3, 4):
         assert site.payload(number) == site.reference.history[number].payloads["a"]

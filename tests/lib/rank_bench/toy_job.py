@@ -2,7 +2,8 @@
 """`python -m rank_bench.toy_job ALLOCATION`: the toy trainer as a job on any number of ranks, alike on each of them.
 
 Variables give a rank its mishap: `FULL_DISK=KIND@N` lets the N-th write of that kind and all later ones find no room;
-`DIVERGES_AT=N` spoils its copy of fragment 0 before inner step N + 1.
+`DIVERGES_AT=N` spoils its copy of fragment 0 before inner step N + 1, and lets it work in place; with `KEEPS_AT=N` it
+cannot, as while a training checkpoint is written.
 """
 
 import errno
@@ -49,11 +50,17 @@ def _without_room(write: Callable[..., Any], begin: str, num_writes: list[int], 
     return wrapped
 
 
+def model_of(member: Any) -> Any:
+    """The committed model of a rank, behind rank 0's loop or another's."""
+    return getattr(member, "_loop", member)._exchange.model
+
+
 def run(directory: Path) -> str:
     """Trains in one allocation until it ends."""
     if kind := os.environ.get("FULL_DISK"):
         fill_disk(kind.partition("@")[0], int(kind.partition("@")[2]))
     diverges_at = int(os.environ.get("DIVERGES_AT", "-1"))
+    keeps_at = int(os.environ.get("KEEPS_AT", "-1"))
     allocation = open_allocation(directory)
     with allocation.reporting_failures():
         manifest = allocation.read_manifest()
@@ -63,8 +70,10 @@ def run(directory: Path) -> str:
         loop.begin(ask_on_signals())
         while (rate := loop.prepare()) is not None:
             if loop.num_steps == diverges_at:
-                inner: Any = getattr(loop, "_loop", loop)
-                inner._exchange.model.theta[0] = inner._exchange.model.theta[0] + 1
+                model_of(loop).theta[0] = model_of(loop).theta[0] + 1
+                model_of(loop).spares.is_lent = False
+            if loop.num_steps == keeps_at:
+                model_of(loop)._is_ours[0] = False
             loop.complete(*trainer.take(rate))
     assert loop.ended is not None
     allocation.close(loop.ended)

@@ -123,6 +123,13 @@ def test_an_init_that_fails_leaves_nothing_behind(tmp_path: Path, mistake: tuple
     assert run(*made).exit_code == 0, "the corrected command"
 
 
+@pytest.mark.parametrize("option", [("--partition", "batch"), ("--account", "a"), ("--qos", "q"), ("--nodes", "2")])
+def test_init_takes_nothing_about_a_batch_system_that_is_not_used(tmp_path: Path, option: tuple[str, str]) -> None:
+    said = fails(UsageError, "init", tmp_path / "alpha", "--request", tmp_path / "alpha.req", *option)
+    assert f"{option[0]}: expected --launcher slurm with it, found local" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_init_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "alpha" / "data").mkdir(parents=True)
     (tmp_path / "alpha" / "data" / "de.txt").write_text("Text")

@@ -2,6 +2,7 @@
 """`site-agent policy check` and `site-agent budget` beside an agent that has seen a run, and before there is one."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from federation.leaves import Reason
 from federation.messages import ManifestAnswer
 from federation.roster import peek_roster, root_fingerprint
 from federation.testing.rosters import MemoryConsortium
-from site_agent import layout
+from site_agent import answers, layout
 from site_agent.budget import JobSize
 from site_agent.cli.budget import budget
 from site_agent.cli.policy import policy
@@ -120,7 +121,23 @@ def test_the_check_says_what_the_policy_comes_to(world: OneSite, directory: Path
     assert "  hours 20:00-06:00 (Europe/Helsinki), now wed 00:14: open until wed 06:00; " in text
     assert "  within 24 hours: 96 GPU-hours (768 core-hours of the centre), 1000000 bytes\n" in text
     assert "  WARNING: operators.creators: expected an operator of roster version 1, found zoe\n" in text
-    assert f"run {RUN}: accept: policy.toml lists run {RUN}; a job may start now" in text
+    assert f"run {RUN}: accept: policy.toml lists run {RUN}; the policy lets a job start now" in text
+
+
+@pytest.mark.parametrize(
+    ("say", "line"),
+    [
+        (answers.accept, "accept: the site's operator accepted this manifest; the policy lets a job start now"),
+        (answers.refuse, "decline (policy): the site's operator refused it"),
+    ],
+)
+def test_the_check_knows_what_the_operator_has_said(
+    world: OneSite, directory: Path, say: Callable[[FileSystem, str], object], line: str
+) -> None:
+    (directory / "policy.toml").write_text(POLICY.replace(f'runs = ["{RUN}"]\n', 'unlisted = "ask"\n'))
+    assert f"run {RUN}: ask: " in call(policy, "check", directory)
+    say(world.fs, RUN)
+    assert f"run {RUN}: {line}" in call(policy, "check", directory)
 
 
 def test_the_check_follows_the_file_and_not_the_agent(world: OneSite, directory: Path) -> None:

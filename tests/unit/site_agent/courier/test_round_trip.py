@@ -73,13 +73,18 @@ def test_what_a_person_reads(samples: int, declared: int, words: tuple[str, ...]
 
 def test_what_the_process_before_measured_counts_until_this_one_has_timed_a_message() -> None:
     fs = SimulatedFileSystem()
-    assert RoundTripMeter(fs, last_sequence=0).longest_seconds == 0.0
+    assert RoundTripMeter(fs, last_sequence=0).usual_seconds == 0.0
     first = RoundTripMeter(fs, last_sequence=0)
     first.note(1, 0, 100.0)
     first.note(1, 1, 1000.0)
-    assert first.longest_seconds == 900.0
+    assert first.usual_seconds == 900.0
     second = RoundTripMeter(fs, last_sequence=1)
-    assert second.longest_seconds == 900.0
+    assert second.usual_seconds == 900.0
     second.note(2, 1, 2000.0)
     second.note(2, 2, 2060.0)
-    assert second.longest_seconds == 60.0
+    assert second.usual_seconds == 60.0
+
+
+def test_one_stall_does_not_make_the_way_longer() -> None:
+    assert RoundTrip(num_samples=9, median_seconds=6.0, max_seconds=574.0).usual_seconds == 12.0
+    assert RoundTrip(num_samples=9, median_seconds=900.0, max_seconds=1500.0).usual_seconds == 1500.0

@@ -143,7 +143,7 @@ def test_the_shell_waits_for_its_step_though_it_is_told_to_end(tmp_path: Path) -
     ("says", "expected"),
     [
         ("echo 'no-space: disk full' > ended.txt", "no-space: disk full"),
-        ("true", "ended with status 7, without a last word"),
+        ("true", "srun: error: task 0"),
     ],
 )
 def test_the_reason_is_the_last_line_of_the_log(tmp_path: Path, says: str, expected: str) -> None:
