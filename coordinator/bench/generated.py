@@ -21,13 +21,13 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from coordinator import home
 from coordinator.bench import reports
-from coordinator.bench.beginning import beginning
+from coordinator.bench.beginning import beginning, moved
 from coordinator.bench.directory import consortium_of, make_directory, roster_leaf
 from coordinator.bench.history import History
 from coordinator.bench.setting import LANGUAGES, Setting
@@ -112,7 +112,7 @@ def generate(
     consortium, fs = make_directory(directory, setting, now_us), RealFileSystem(directory)
     history, leaves = _live(setting, fs)
     origin_us = now_us - leaves[-1].at_us
-    leaves = [replace(leaf, at_us=leaf.at_us + origin_us) for leaf in leaves]
+    leaves = [moved(leaf, origin_us) for leaf in leaves]
     history.rebase(fold(leaves), origin_us)
     rosters = home.load_rosters(fs, now_us)
     ledger = Ledger.create(

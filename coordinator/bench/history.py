@@ -7,6 +7,7 @@ that does not fit the ledger raises here. The clock is the history's own, in mic
 
 import heapq
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from typing import Final, TypeAlias
 
@@ -101,7 +102,7 @@ class History:
         for number in self.run.open_rounds:
             found = self.run.rounds[number]
             if found.state is RoundState.SEALED:
-                self._at(self.clock_us + LOOK_US, lambda n=number: self._commit(n))  # type: ignore[misc]
+                self._at(self.clock_us + LOOK_US, partial(self._commit, number))
             for site in found.waiting_for() if found.state is RoundState.OPEN else ():
                 self._expect(found, site, found.opened_at_us - self._origin_us)
         if self.run.state is RunState.PAUSED:
@@ -140,7 +141,7 @@ class History:
             for v, weight in zip(admitted, weights, strict=True)
         )
         seconds = self.setting.random("commit", found.number).uniform(20, 45)
-        self._at(self.clock_us + int(seconds * SECOND_US), lambda: self._commit(found.number))
+        self._at(self.clock_us + int(seconds * SECOND_US), partial(self._commit, found.number))
         return [
             lv.RoundSealedV1(
                 run=RUN, round=found.number, updates=updates, sentence=wire.clip_sentence(decision.sentence)
@@ -181,11 +182,11 @@ class History:
             sentence=wire.clip_sentence(decision.sentence),
         )
         opened_us = self.clock_us
-        self._at(opened_us, lambda: self._expect_all(number, opened_us))
+        self._at(opened_us, partial(self._expect_all, number, opened_us))
         for site in members:
             join_us = self.calendars[site].next_ready_us(opened_us)
             if site not in ready and join_us <= opened_us + JOIN_US:
-                self._at(join_us, lambda s=site: self._join(number, s, opened_us))  # type: ignore[misc]
+                self._at(join_us, partial(self._join, number, site, opened_us))
         return [opened]
 
     def _takes_part(self, site: str, number: int) -> bool:
@@ -202,7 +203,7 @@ class History:
         if not may_join or span is None or found.state is not RoundState.OPEN or found.invitation(site):
             return []
         invitation = self._invitation(site, span.id)
-        self._at(self.clock_us, lambda: self._expect_late(number, site, opened_us))
+        self._at(self.clock_us, partial(self._expect_late, number, site, opened_us))
         return [lv.SiteInvitedV1(run=RUN, round=number, invitation=invitation)]
 
     # -- what sites bring --------------------------------------------------------------------------------------------
@@ -225,7 +226,7 @@ class History:
         fate = fate_of(self.setting, found, invitation, opened_us, self._free_us[site], self.calendars[site])
         self._free_us[site] = fate.trained_us
         self.fates[found.number, site] = fate
-        self._at(fate.verdict_us, lambda: self._judge(fate))
+        self._at(fate.verdict_us, partial(self._judge, fate))
 
     def _judge(self, fate: Fate) -> Bodies:
         self.fates.pop((fate.round, fate.site), None)
@@ -236,12 +237,13 @@ class History:
         if found.state is not RoundState.OPEN:
             return [late(self.setting, fate, found)] if verdict.update_digest else []
         if verdict.outcome is Outcome.MISSED and random.random() < 0.3:
-            self._at(
-                fate.verdict_us + 1800 * SECOND_US, lambda: [late(self.setting, fate, self.run.rounds[fate.round])]
-            )
+            self._at(fate.verdict_us + 1800 * SECOND_US, partial(self._deliver_late, fate))
         if verdict.outcome is Outcome.ADMITTED and random.random() < 5e-4:
-            self._at(self.clock_us + SECOND_US, lambda: [second(self.setting, verdict)])
+            self._at(self.clock_us + SECOND_US, partial(_alone, second(self.setting, verdict)))
         return [verdict]
+
+    def _deliver_late(self, fate: Fate) -> Bodies:
+        return [late(self.setting, fate, self.run.rounds[fate.round])]
 
     def _commit(self, number: int) -> Bodies:
         found = self.run.rounds[number]
@@ -266,7 +268,7 @@ class History:
             numerics_version=NUMERICS_VERSION,
         )
         self._look_soon()
-        self._at(self.clock_us + 4 * SECOND_US, lambda: self._record(number, found.fragment))
+        self._at(self.clock_us + 4 * SECOND_US, partial(self._record, number, found.fragment))
         return [committed]
 
     def _record(self, number: int, fragment: int) -> Bodies:
@@ -291,8 +293,8 @@ class History:
         for site in sites:
             if site in self.setting.evaluators:
                 seconds = self.setting.random("evaluation", model[0], site).uniform(90, 1500)
-                action: Action = lambda s=site: self._evaluated(s, request, *model)  # type: ignore[misc] # noqa: E731
-                self._at(self.clock_us + int(seconds * SECOND_US), action)
+                evaluated = partial(self._evaluated, site, request, *model)
+                self._at(self.clock_us + int(seconds * SECOND_US), evaluated)
 
     def _evaluated(self, site: str, request: int, commits: int, versions: tuple[int, ...], reverted_at: int) -> Bodies:
         if self.run.reverted_at != reverted_at:  # that model is void
@@ -327,3 +329,7 @@ class History:
             return []
         self._look_soon()
         return [lv.RunResumedV1(run=RUN, operator=OPERATORS[0], command=f"resume-{self.state.size}")]
+
+
+def _alone(body: lv.Body) -> Bodies:
+    return [body]

@@ -9,7 +9,6 @@ from coordinator.bench import hostile
 from coordinator.bench.setting import BOUNDS, OPERATORS, RUN, Setting
 from federation import leaves as lv
 from federation import wire
-from federation.ids import short
 from federation.leaves import Outcome, Reason
 from federation.rounds import Federation
 
@@ -159,21 +158,7 @@ def _stray(setting: Setting, state: Federation, found: Intervention) -> Bodies:
     ]
 
 
-def _invite(setting: Setting, state: Federation, found: Intervention) -> Bodies:
-    return [
-        lv.InviteIssuedV1(
-            kind=lv.PartyKind.SITE,
-            party=f"guest-{short(setting.digest('guest'))}",
-            token_digest=setting.digest("token"),
-            expires_at_us=2**52,
-            operator=found.operator,
-            command=found.command,
-        )
-    ]
-
-
 _BODIES: Final[Mapping[str, Callable[[Setting, Federation, Intervention], Bodies]]] = {
-    "invite": _invite,
     "drain": _drain,
     "undrain": _undrain,
     "evaluate": _evaluate,
@@ -187,7 +172,6 @@ _BODIES: Final[Mapping[str, Callable[[Setting, Federation, Intervention], Bodies
 }
 
 _SHARES: Final = {
-    "invite": 0.05,
     "drain": 0.15,
     "undrain": 0.2,
     "evaluate": 0.25,

@@ -24,6 +24,8 @@ from federation.limits import DEFAULT_LIMITS
 from federation.manifest_rules import manifest_problems
 from federation.rounds import RoundState, RunState, fold
 from federation.state_digest import state_digest
+from federation.verify.report import Check
+from federation.verify.verifier import verify_directory
 
 NOW_US = 1_790_000_000_000_000
 NUM_ROUNDS, NUM_SITES = 5, 3
@@ -73,6 +75,21 @@ def test_a_reader_verifies_it_and_folds_to_the_same_state(made: Generated) -> No
     assert run.state is RunState.RUNNING
     assert len(run.rounds) - len(run.open_rounds) == NUM_ROUNDS
     assert run.open_rounds
+
+
+def test_the_verifier_misses_only_what_is_left_out(tmp_path: Path) -> None:
+    found = small(tmp_path / "audited", num_rounds=40, num_sites=5, evaluate_every=20)
+    found.close()
+    report = verify_directory(found.directory, root=found.fingerprint)
+    assert set(report.findings.failed) == {Check.BLOBS}
+    assert report.findings.passed.keys() >= {
+        Check.LEAVES,
+        Check.COMMANDS,
+        Check.OPENINGS,
+        Check.VERDICTS,
+        Check.ENDS,
+        Check.EVALUATIONS,
+    }
 
 
 def test_all_but_the_silent_site_cosigned_the_newest_checkpoint(made: Generated) -> None:
