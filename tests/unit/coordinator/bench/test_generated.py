@@ -2,6 +2,7 @@
 """A generated directory is what a coordinator would have written, as far as it goes."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from coordinator import home, observation_store
-from coordinator.bench.generated import Generated, extend, generate, reopen
+from coordinator.bench.generated import Generated, extend, generate, main, reopen
 from coordinator.bench.setting import LANGUAGES, RUN, Setting
 from federation import leaves as lv
 from federation import wire
@@ -215,6 +216,20 @@ def test_hostile_texts_are_in_the_ledger_and_beside_it(hostile: Generated) -> No
     assert "torn.json" in fs.list(observation_store.STATUS)
     assert b"NaN" in fs.read(f"telemetry/{hostile.setting.sites[0]}.jsonl")
     assert set(observation_store.load(fs).sites) >= set(hostile.setting.sites)
+
+
+def test_the_command_makes_one_and_lets_it_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = str(tmp_path / "one")
+    assert main([directory, "--rounds", "1", "--sites", "1", "--languages", "2"]) == 0
+    made = capsys.readouterr().out
+    assert main([directory, "--then", "1", "--every", "0"]) == 0
+    assert int(made.split()[0]) == int(capsys.readouterr().out.split()[0])
+    found = reopen(tmp_path / "one", time.time_ns() // 1000)
+    run = found.state.runs[RUN]
+    assert len(run.rounds) - len(run.open_rounds) == 2
+    found.close()
+    assert main([str(tmp_path), "--rounds", "1"]) == UsageError("").exit_code
+    assert "expected an empty directory" in capsys.readouterr().err
 
 
 def test_nothing_is_written_over(made: Generated) -> None:
