@@ -334,4 +334,4 @@ def _(body: lv.EvaluationRequestedV1, state: Federation, at_us: int) -> Federati
 @_apply_body.register
 def _(body: lv.EvaluationRecordedV1, state: Federation, at_us: int) -> Federation:
     run = _run(state, body.run, "evaluation recorded")
-    return _with_run(state, replace(run, evaluations=(*run.evaluations, body)))
+    return _with_run(state, replace(run, evaluations=run.evaluations.plus(body)))
