@@ -9,6 +9,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from coordinator.bounded_lines import FollowedLines
+from coordinator.dashboard.history import History
 from coordinator.dashboard.losses import Losses
 from coordinator.dashboard.times import Times
 from coordinator.home import LEDGER, ROSTERS, load_rosters, roster_path
@@ -34,7 +35,7 @@ TELEMETRY: Final = "telemetry"
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """Everything that pages are made of, at one moment. Whoever holds one sees nothing change but `times` and `losses`.
+    """Everything that pages are made of, at one moment; but `history`, `losses` and `log` grow under whoever holds one.
 
     Attributes:
         number: grows with every change; equal numbers mean equal pages.
@@ -47,13 +48,18 @@ class View:
     rosters: TrustedRosters
     state: Federation
     observations: Observations
-    times: Times
+    history: History
     losses: Losses
     log: FollowedLog
     faults: tuple[str, ...] = ()
     heard_at: float = 0.0
     sentences: list[tuple[int, str]] = field(default_factory=list)
     first_sentence: int = 0
+
+    @property
+    def times(self) -> Times:
+        """When things happened."""
+        return self.history.times
 
     @property
     def consortium(self) -> str:
@@ -93,7 +99,7 @@ class Follower:
             rosters=rosters,
             state=Federation(),
             observations=Observations(),
-            times=Times(),
+            history=History(),
             losses=Losses(),
             log=log,
         )
@@ -157,7 +163,7 @@ class Follower:
             self._fault("fold", f"leaf {index} does not fit what came before: {error}. What follows it is not shown.")
             self._folded = False
             return state
-        self.view.times.leaf(index, leaf)
+        self.view.history.leaf(index, leaf, state)
         return state
 
     def _see_reports(self) -> bool:
@@ -194,7 +200,7 @@ class Follower:
             for line in self._phases.new(site):
                 change = read_change(line)
                 if change is not None:
-                    self.view.times.phase(site, change)
+                    self.view.history.times.phase(site, change)
                     changed = True
         for site in self._telemetry.sites():
             for line in self._telemetry.new(site):

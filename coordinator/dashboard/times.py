@@ -17,7 +17,6 @@ class RoundTimes:
         invited_us: per site.
         training_at, uploading_at: per site, unix seconds of the first report of that phase.
         losses: per site, the newest loss that came with a phase.
-        num_leaves: leaves that speak of this round.
     """
 
     opened_us: int = 0
@@ -37,8 +36,6 @@ class Times:
     """Per run and round; grows with the ledger."""
 
     rounds: dict[str, dict[int, RoundTimes]] = field(default_factory=dict)
-    evaluated_us: dict[str, list[int]] = field(default_factory=dict)
-    """Per run the times of its evaluations, in the order of `Run.evaluations`."""
 
     def of(self, run: str, number: int) -> RoundTimes:
         """The times of one round, all unknown if nothing was seen of it."""
@@ -65,8 +62,6 @@ class Times:
             case lv.RoundAbandonedV1():
                 found = self._round(body.run, body.round)
                 found.ended_us, found.sentence = at, body.sentence
-            case lv.EvaluationRecordedV1():
-                self.evaluated_us.setdefault(body.run, []).append(at)
 
     def phase(self, site: str, change: PhaseChange) -> None:
         """Takes in what a site was heard to do; of a round that the ledger does not know nothing is kept."""

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does each language get better? One row a language, always in the same order; n/a is not 0."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from coordinator.dashboard.charts import Chart, Series
 from coordinator.dashboard.page import Figure, Figures, Links, Notice, Page
 from coordinator.dashboard.pages.request import Asked
-from coordinator.dashboard.pages.scores import Score, Scores, macro_average, scores_of
+from coordinator.dashboard.scores import Score, Scores, macro_average
 from coordinator.dashboard.tables import Kind, Link, Table, columns
 from federation.languages import ORDER, SETS, Group, Language, find, sort_key
 from federation.ledger_state import RunState
@@ -23,7 +24,7 @@ def languages_page(asked: Asked) -> Page:
         empty = Table(id="languages", title="Languages", columns=(), rows=(), empty="No run yet: nothing was scored.")
         return Page(title="Languages", path="/languages", nav="languages", notices=asked.faults(), sections=(empty,))
     run = asked.run(name)
-    scores = scores_of(run)
+    scores = asked.view.history.scores.of(run)
     codes = _codes(scores)
     others = tuple(Link(text=other, href=f"/languages?run={other}") for other in sorted(runs) if other != run.id)
     return Page(
@@ -88,7 +89,7 @@ def _figures(scores: Scores, codes: dict[str, str]) -> Figures:
     return Figures(items=tuple(items))
 
 
-def _code_of(language: Language, scores: dict[str, Score]) -> str:
+def _code_of(language: Language, scores: Mapping[str, Score]) -> str:
     return next((code for code in scores if find(code) is language), "")
 
 
@@ -152,18 +153,22 @@ def _row(scores: Scores, key: str, code: str) -> dict[str, Any]:
 
 
 def _chart(scores: Scores, codes: dict[str, str]) -> Chart:
-    xs = [float(commits) for commits in scores.commits]
-    series = tuple(
-        Series(name=key, x=xs, y=[s.mean if (s := scores.of(c, code)) else None for c in scores.commits])
-        for key, code in codes.items()
-        if code
-    )
+    def build(last: int | None) -> tuple[Series, ...]:
+        chosen = scores.commits[-last:] if last else scores.commits
+        xs = [float(commits) for commits in chosen]
+        return tuple(
+            Series(name=key, x=xs, y=[s.mean if (s := scores.of(c, code)) else None for c in chosen])
+            for key, code in codes.items()
+            if code
+        )
+
     return Chart(
         id="by-language",
         title="Bits per byte by language",
         x_title="Commits",
         y_title="Bits per byte",
-        series=series,
+        build=build,
+        has_values=any(codes.values()),
         empty="No model of this run was evaluated yet.",
     )
 

@@ -8,7 +8,6 @@ from coordinator.dashboard.pages.progress import progress_of
 from coordinator.dashboard.pages.request import Asked
 from coordinator.dashboard.pages.words import state_words
 from coordinator.dashboard.tables import Kind, Link, Table, columns
-from coordinator.views import bytes_document
 from federation.ids import short
 from federation.ledger_state import Run, RunState
 
@@ -44,7 +43,7 @@ def _figures(asked: Asked) -> Figures:
 
 def _run_row(asked: Asked, run: Run) -> dict[str, Any]:
     progress = progress_of(run, asked.view.times, asked.now)
-    document = bytes_document(run)
+    tally = asked.view.history.tallies.of(run.id)
     return {
         "run": Link(text=run.id, href=f"/run/{run.id}"),
         "state": state_words(run),
@@ -56,9 +55,9 @@ def _run_row(asked: Asked, run: Run) -> dict[str, Any]:
         "pace": progress.seconds_per_commit,
         "end": progress.end,
         "sites": len(run.plan.members),
-        "tokens": document["tokens"],
-        "up": document["up"],
-        "down": document["down"],
+        "tokens": tally.tokens,
+        "up": tally.payload_bytes,
+        "down": tally.blob_bytes * len(run.plan.members),
     }
 
 

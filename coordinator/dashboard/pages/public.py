@@ -9,7 +9,6 @@ from coordinator.dashboard.pages.request import Asked
 from coordinator.dashboard.pages.run_charts import overall_chart
 from coordinator.dashboard.public_fields import PUBLIC_FIELDS
 from coordinator.dashboard.tables import Column, Kind, Table
-from coordinator.views import bytes_document
 from federation.errors import UsageError
 from federation.ledger_state import Run
 
@@ -47,7 +46,7 @@ def public_page(asked: Asked) -> Page:
             )
         )
     if "scores" in chosen and runs:
-        sections.append(overall_chart(runs[-1]))
+        sections.append(overall_chart(runs[-1], asked.view))
     return Page(title=asked.view.consortium, path="/public", nav="public", sections=tuple(sections))
 
 
@@ -60,5 +59,5 @@ def _fields(asked: Asked, run: Run) -> dict[str, object]:
         "end": progress.end,
         "sites": len(run.plan.members),
         "site-names": ", ".join(member.site for member in run.plan.members),
-        "tokens": bytes_document(run)["tokens"],
+        "tokens": asked.view.history.tallies.of(run.id).tokens,
     }

@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """One run: where it stands, how each site does, its rounds, and why updates are missing."""
 
-from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
-from coordinator.dashboard.charts import Chart, Series
 from coordinator.dashboard.page import Figure, Figures, Links, Page
 from coordinator.dashboard.pages.progress import progress_of
 from coordinator.dashboard.pages.request import ROWS, Asked
-from coordinator.dashboard.pages.run_charts import loss_chart, overall_chart, per_site_chart, utilisation
+from coordinator.dashboard.pages.run_charts import contribution_chart, loss_chart, overall_chart, utilisation
 from coordinator.dashboard.pages.timeline import timeline
 from coordinator.dashboard.pages.words import round_words, state_words, verdict_words
 from coordinator.dashboard.tables import Kind, Link, Table, columns, pages_of
-from coordinator.views import bytes_document, site_document
-from federation.leaves import Contribution, Outcome
+from coordinator.views import site_document
+from federation.leaves import Outcome
 from federation.ledger_state import Run, RunState
 
 
 def run_page(asked: Asked, name: str) -> Page:
     """Everything at a glance. Raises UsageError: no such run."""
     run = asked.run(name)
+    tally = asked.view.history.tallies.of(run.id)
     return Page(
         title=f"Run {run.id}",
         path=f"/run/{run.id}",
@@ -31,11 +31,11 @@ def run_page(asked: Asked, name: str) -> Page:
             _links(run),
             timeline(run, asked.view.times, asked.now),
             _sites(asked, run),
-            overall_chart(run),
+            overall_chart(run, asked.view),
             loss_chart(run, asked.view),
-            _contribution_chart(run, "norm", "Norm of the update per site", "Norm", lambda c: c.norm),
-            _contribution_chart(run, "cosine", "Cosine of each site's update to the aggregate", "Cosine", _cosine),
-            _missing(run, ROWS),
+            contribution_chart(run, "norm", "Norm of the update per site", "Norm", tally.norms),
+            contribution_chart(run, "cosine", "Cosine of the update to the aggregate", "Cosine", tally.cosines),
+            _missing(run, ROWS, tally.not_admitted),
         ),
     )
 
@@ -59,7 +59,7 @@ def rounds_page(asked: Asked, name: str) -> Page:
 def missing_page(asked: Asked, name: str) -> Page:
     """All updates that were not admitted, and why. Raises UsageError: no such run."""
     run = asked.run(name)
-    table = _missing(run, None)
+    table = _missing(run, None, asked.view.history.tallies.of(run.id).not_admitted)
     return Page(
         title=f"Updates of {run.id} that were not admitted",
         path=f"/run/{run.id}/missing",
@@ -73,7 +73,7 @@ def missing_page(asked: Asked, name: str) -> Page:
 
 
 def _figures(asked: Asked, run: Run) -> Figures:
-    progress, document = progress_of(run, asked.view.times, asked.now), bytes_document(run)
+    progress, tally = progress_of(run, asked.view.times, asked.now), asked.view.history.tallies.of(run.id)
     tone = "warn" if run.state in (RunState.PAUSED, RunState.ABORTED) else ""
     why = run.pause.sentence if run.pause else ""
     return Figures(
@@ -84,9 +84,9 @@ def _figures(asked: Asked, run: Run) -> Figures:
             Figure(title="Last commit", value=progress.last_commit, kind=Kind.TIME),
             Figure(title="Per commit", value=progress.seconds_per_commit, kind=Kind.SECONDS),
             Figure(title="Forecast of the end", value=progress.end, kind=Kind.TIME),
-            Figure(title="Tokens", value=document["tokens"], kind=Kind.COUNT),
-            Figure(title="Sent up", value=document["up"], kind=Kind.BYTES),
-            Figure(title="Sent down", value=document["down"], kind=Kind.BYTES),
+            Figure(title="Tokens", value=tally.tokens, kind=Kind.COUNT),
+            Figure(title="Sent up", value=tally.payload_bytes, kind=Kind.BYTES),
+            Figure(title="Sent down", value=tally.blob_bytes * len(run.plan.members), kind=Kind.BYTES),
             Figure(title="Training, share of time", value=utilisation(run, asked.view, asked.now), kind=Kind.RATIO),
             Figure(title="Abandoned or reverted", value=len(run.void), kind=Kind.COUNT),
         )
@@ -112,6 +112,7 @@ def _sites(asked: Asked, run: Run) -> Table:
     for member in run.plan.members:
         now = site_document(state, observations, run, member.site)
         answer = run.answers.get(member.site)
+        tally = asked.view.history.tallies.of(run.id).site(member.site)
         rows.append(
             {
                 "site": Link(text=member.site, href=f"/site/{member.site}"),
@@ -125,7 +126,10 @@ def _sites(asked: Asked, run: Run) -> Table:
                 "loss": now["loss"] or None,
                 "seconds_per_step": now["seconds_per_step"] or None,
                 "seen": now["last_seen"],
-                **_tally(run, member.site),
+                "admitted": tally.admitted,
+                "missed": tally.not_admitted,
+                "tokens": tally.tokens,
+                "up": tally.payload_bytes,
             }
         )
     return Table(
@@ -150,33 +154,6 @@ def _sites(asked: Asked, run: Run) -> Table:
         ),
         rows=tuple(rows),
     )
-
-
-def _tally(run: Run, site: str) -> dict[str, int]:
-    verdicts = [v for found in run.rounds.values() if (v := found.verdicts.get(site)) is not None]
-    admitted = [v for v in verdicts if v.outcome is Outcome.ADMITTED]
-    return {
-        "admitted": len(admitted),
-        "missed": len(verdicts) - len(admitted),
-        "tokens": sum(v.new_tokens for v in admitted),
-        "up": sum(v.payload_bytes for v in admitted),
-    }
-
-
-def _cosine(contribution: Contribution) -> float:
-    return contribution.cosine
-
-
-def _contribution_chart(
-    run: Run, name: str, title: str, y_title: str, figure: Callable[[Contribution], float]
-) -> Chart:
-    def value(number: int, site: str) -> float | None:
-        commit = run.rounds[number].commit
-        found = next((c for c in commit.contributions if c.site == site), None) if commit else None
-        return figure(found) if found is not None else None
-
-    series: tuple[Series, ...] = per_site_chart(run, value)
-    return Chart(id=name, title=title, x_title="Round", y_title=y_title, series=series)
 
 
 def rounds_table(asked: Asked, run: Run) -> Table:
@@ -223,8 +200,14 @@ def rounds_table(asked: Asked, run: Run) -> Table:
     )
 
 
-def _missing(run: Run, limit: int | None) -> Table:
-    """Updates that were not admitted, the newest first."""
+def _missing(run: Run, limit: int | None, num_rows: int) -> Table:
+    """Updates that were not admitted, the newest first; `num_rows` is how many there are."""
+    found = (
+        (number, site, verdict)
+        for number in sorted(run.rounds, reverse=True)
+        for site, verdict in sorted(run.rounds[number].verdicts.items())
+        if verdict.outcome is not Outcome.ADMITTED
+    )
     rows = [
         {
             "round": Link(text=str(number), href=f"/run/{run.id}/round/{number}"),
@@ -232,15 +215,13 @@ def _missing(run: Run, limit: int | None) -> Table:
             "outcome": verdict.outcome.value,
             "why": verdict_words(verdict),
         }
-        for number in sorted(run.rounds, reverse=True)
-        for site, verdict in sorted(run.rounds[number].verdicts.items())
-        if verdict.outcome is not Outcome.ADMITTED
+        for number, site, verdict in islice(found, limit)
     ]
     return Table(
         id="missing",
         title="Updates that were not admitted",
         columns=columns(("round", "Round", Kind.COUNT), ("site", "Site"), ("outcome", "Outcome"), ("why", "Why")),
-        rows=tuple(rows[:limit]),
-        num_rows=len(rows),
+        rows=tuple(rows),
+        num_rows=num_rows,
         empty="Every update of every invited site was admitted so far.",
     )

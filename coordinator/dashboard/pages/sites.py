@@ -11,7 +11,6 @@ from coordinator.dashboard.tables import Kind, Link, Table, columns
 from coordinator.observations import SiteSeen
 from coordinator.site_views import site_state
 from federation.errors import UsageError
-from federation.leaves import Outcome
 from federation.ledger_state import Federation
 
 NUM_VERDICTS = 50
@@ -77,7 +76,7 @@ def _row(asked: Asked, site: str) -> dict[str, Any]:
         "trip": (status.measured_round_trip_seconds or None) if status else None,
         "leaves": status.ledger_size if status else None,
         "cosigned": view.observations.witnessed.get(site),
-        **_tally(view.state, site),
+        **_tally(asked, site),
         "hours": _hours(asked, site),
     }
 
@@ -89,13 +88,12 @@ def clock_skew(seen: SiteSeen | None) -> float | None:
     return seen.received_at - seen.status.sent_at_us / 1e6
 
 
-def _tally(state: Federation, site: str) -> dict[str, int]:
-    verdicts = [v for run in state.runs.values() for r in run.rounds.values() if (v := r.verdicts.get(site))]
-    admitted = [v for v in verdicts if v.outcome is Outcome.ADMITTED]
+def _tally(asked: Asked, site: str) -> dict[str, int]:
+    tallies = [tally.site(site) for tally in asked.view.history.tallies.runs.values()]
     return {
-        "admitted": len(admitted),
-        "missed": len(verdicts) - len(admitted),
-        "tokens": sum(v.new_tokens for v in admitted),
+        "admitted": sum(tally.admitted for tally in tallies),
+        "missed": sum(tally.not_admitted for tally in tallies),
+        "tokens": sum(tally.tokens for tally in tallies),
     }
 
 

@@ -57,7 +57,10 @@
         base: found.map((bar) => new Date(bar.start * 1000).toISOString()),
         x: found.map((bar) => (bar.end - bar.start) * 1000), text: found.map((bar) => escaped(bar.text)),
         hoverinfo: "text", textposition: "none",
-        marker: { color: colour, pattern: { shape, fgcolor: "#ffffff99", size: 6 }, line: { width: 1, color: "#00000055" } },
+        marker: {
+          color: colour, line: { width: 1, color: "#00000055" },
+          pattern: { shape, fillmode: "overlay", fgcolor: "#ffffff", fgopacity: 0.6, size: 6 },
+        },
       };
     });
   }
@@ -67,7 +70,19 @@
     return String(text).slice(0, 300).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
   }
 
+  // Only what is on the screen, or nearly: a page has several charts of a thousand rounds.
+  const seen = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      target.visible = isIntersecting;
+      if (isIntersecting && target.stale !== false) draw(target);
+    }
+  }, { rootMargin: "300px" });
+
   async function draw(element) {
+    element.stale = true;
+    if (element.visible === undefined) seen.observe(element);
+    if (!element.visible) return;
+    element.stale = false;
     const mine = state.get(element) || { busy: false, again: false, at: 0 };
     state.set(element, mine);
     if (mine.busy) { mine.again = true; return; }

@@ -6,7 +6,7 @@
   const live = document.getElementById("live");
   const CHART_PAUSE = 3000;
   const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
-  const absolute = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "medium" });
+  const absolute = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "short" });
   const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
   function inWords(seconds) {
