@@ -145,7 +145,9 @@ def test_step_metrics_are_what_leaves_a_site(made: Generated) -> None:
     for site in made.setting.sites:
         lines = fs.read(f"telemetry/{site}.jsonl").decode().splitlines()
         assert lines
-        assert all(metric_line(line) == line for line in lines)
+        said = [f"{line.rpartition(', ')[0]}}}" for line in lines]  # the coordinator adds the run
+        assert all(metric_line(line) == line for line in said)
+        assert {json.loads(line)["run"] for line in lines} == {RUN}
         admitted = {n for n, found in run.rounds.items() if site in {v.site for v in found.admitted()}}
         assert admitted <= {json.loads(line)["round"] for line in lines}
 
