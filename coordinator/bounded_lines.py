@@ -73,8 +73,10 @@ class FollowedLines:
             data = self.fs.read_range(path, offset, max_bytes)
         except ObjectNotFoundError:
             return [], 0
+        if len(data) == max_bytes and b"\n" not in data:  # no line of ours: it is skipped, or nothing would follow
+            return [], len(data)
         whole = data[: data.rfind(b"\n") + 1]
-        return whole.decode(errors="replace").splitlines(), len(whole)
+        return whole.decode(errors="replace").split("\n")[:-1], len(whole)
 
     def _size(self, path: str) -> int:
         try:

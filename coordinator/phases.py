@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isfinite
 from typing import Final
 
 from coordinator.bounded_lines import BoundedLines
@@ -70,12 +71,13 @@ def read_change(line: str) -> PhaseChange | None:
     """A line of the log, None where it is torn or of another release."""
     try:
         record = json.loads(line)
-        return PhaseChange(
+        found = PhaseChange(
             run=str(record["run"]),
             round=int(record["round"]),
             mark=Mark(record["mark"]),
             at=float(record["at"]),
             loss=float(record.get("loss", 0.0)),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
+    return found if isfinite(found.at) else None

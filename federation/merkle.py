@@ -61,6 +61,12 @@ class Tree:
                 self._levels.append([])
             self._levels[level].append(node_hash(left, right))
 
+    def cut(self, size: int) -> None:
+        """Forgets the leaves from `size` on. Raises ValueError: there are fewer."""
+        self._check_size(size)
+        for height, level in enumerate(self._levels):
+            del level[size >> height :]
+
     def leaf(self, index: int) -> bytes:
         """The hash of one leaf. Raises ValueError outside the tree."""
         self._check_size(index + 1, at_least=1)

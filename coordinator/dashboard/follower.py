@@ -129,14 +129,14 @@ class Follower:
 
     def _see_leaves(self) -> bool:
         log, first = self.view.log, self.view.log.size
-        checkpoint = log.note
+        known = (log.note, log.num_cosigned_bytes)
         added = log.refresh()
         changed = self._fault("ledger", log.fault)
         state = self.view.state
         for index, data in enumerate(added, start=first):
             state = self._fold(state, index, data)
         if not added:
-            return changed or log.note != checkpoint
+            return changed or (log.note, log.num_cosigned_bytes) != known
         sentences = self.view.sentences
         surplus = max(0, len(sentences) - MAX_SENTENCES)
         del sentences[:surplus]
@@ -168,8 +168,12 @@ class Follower:
 
     def _see_reports(self) -> bool:
         sites: dict[str, SiteSeen] = dict(self.view.observations.sites)
-        changed = False
-        for name in self._fs.list(STATUS):
+        names = self._fs.list(STATUS)
+        gone = [site for site in sites if f"{site}.json" not in names]
+        for site in gone:
+            del sites[site]
+        changed = bool(gone)
+        for name in names:
             path = f"{STATUS}/{name}"
             if path == NETWORK_STATUS or not self._is_new(path):
                 continue
@@ -204,7 +208,7 @@ class Follower:
                     changed = True
         for site in self._telemetry.sites():
             for line in self._telemetry.new(site):
-                changed = self.view.losses.add(site, line) or changed
+                changed = self.view.losses.add(site, line, self.view.state.runs) or changed
         return changed
 
     def _fault(self, what: str, text: str) -> bool:

@@ -2,6 +2,7 @@
 """Step metrics of all sites, summed up per round: what a chart of a thousand rounds needs, and no more memory."""
 
 import json
+from collections.abc import Container
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Final
@@ -32,14 +33,18 @@ class Losses:
 
     runs: dict[str, dict[str, dict[int, RoundSteps]]] = field(default_factory=dict)
 
-    def add(self, site: str, line: str) -> bool:
-        """Takes in one stored line of step metrics; returns whether it was one with a run, a round and a loss."""
+    def add(self, site: str, line: str, known: Container[str]) -> bool:
+        """Takes in one stored line of step metrics; returns whether it was one with a known run, a round and a loss.
+
+        Args:
+            known: runs of the ledger; of another one nothing is kept, or a site could fill our memory with names.
+        """
         try:
             record = json.loads(line)
             run, number, loss = str(record["run"]), int(record["round"]), float(record["loss"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return False
-        if not isfinite(loss):
+        if not isfinite(loss) or run not in known:
             return False
         rounds = self.runs.setdefault(run, {}).setdefault(site, {})
         steps = rounds.setdefault(number, RoundSteps())
@@ -58,5 +63,10 @@ class Losses:
 
 
 def _figure(value: object) -> float:
-    is_figure = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-    return float(value) if is_figure and isinstance(value, int | float) else 0.0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0.0
+    try:
+        found = float(value)
+    except OverflowError:
+        return 0.0
+    return found if isfinite(found) and found > 0 else 0.0

@@ -3,7 +3,9 @@
 
 Leaves are believed once a checkpoint signed with the ledger's key covers them and has the root of our own tree. Where
 they are damaged, the intact ones before them are shown, and `fault` says what is wrong: a view of a broken ledger must
-not be blank. Nothing here is evidence; `federation verify` is.
+not be blank. Of leaves that are all there but have another root than their checkpoint none is taken in, so that a
+repaired log is followed again; but at the first look, where they are all that there is to show. Nothing here is
+evidence; `federation verify` is.
 """
 
 from collections import OrderedDict
@@ -54,6 +56,11 @@ class FollowedLog:
         """The Merkle tree, for proofs. MUST NOT be appended to."""
         return self._tree
 
+    @property
+    def num_cosigned_bytes(self) -> int:
+        """How far the cosigned notes were read: another figure, perhaps another answer of `witnessed`."""
+        return self._notes.num_bytes
+
     def witnessed(self) -> dict[str, int]:
         """Per witness name the largest size that it cosigned, under the keys in force."""
         return self._notes.verified(self._tree)
@@ -70,8 +77,8 @@ class FollowedLog:
             if note == self.note and not self.fault:
                 return []
             checkpoint = notes.open_checkpoint(note, self._origin, self._public)
-        except ObjectNotFoundError:  # a ledger without leaves has none
-            return []
+        except ObjectNotFoundError:  # a ledger that nobody has begun has none
+            return self._failed("its checkpoint is gone") if self.note else []
         except FederationError as error:
             return self._failed(str(error))
         added = self._read(checkpoint)
@@ -105,6 +112,7 @@ class FollowedLog:
         if checkpoint.size < self.size:
             return self._failed(f"a checkpoint of {checkpoint.size} leaves follows one of {self.size}: tail cut")
         added: list[bytes] = []
+        first = self.size
         for data in self._leaves_up_to(checkpoint.size):
             self._tree.append(leaf_hash(data))
             added.append(data)
@@ -112,6 +120,9 @@ class FollowedLog:
             self._failed(f"leaf {self.size} of {checkpoint.size} is missing or damaged")
         elif self._tree.root() != checkpoint.root:
             self._failed(f"the {self.size} leaves do not have the root of their checkpoint")
+            if first:
+                self._tree.cut(first)
+                return []
         else:
             self.fault = ""
         return added
@@ -142,19 +153,19 @@ class _FollowedNotes:
 
     def __init__(self, fs: FileSystem, path: str, keys: WitnessKeys) -> None:
         self._fs, self._path, self._keys = fs, path, keys
-        self._offset = 0
+        self.num_bytes = 0
         self._newest: dict[str, tuple[int, bytes]] = {}
 
     def refresh(self) -> None:
         """Learns what was added. Raises FederationError: the file is none of notes."""
         try:
-            if self._fs.size(self._path) < self._offset:  # replaced
-                self._offset, self._newest = 0, {}
-            content = self._fs.read_range(self._path, self._offset, _MAX_NOTES_READ)
+            if self._fs.size(self._path) < self.num_bytes:  # replaced
+                self.num_bytes, self._newest = 0, {}
+            content = self._fs.read_range(self._path, self.num_bytes, _MAX_NOTES_READ)
         except ObjectNotFoundError:
             return
         batches = scan_records(content)
-        self._offset += batches.num_bytes
+        self.num_bytes += batches.num_bytes
         for batch in batches.records:
             for note in scan_records(batch).records:
                 self._learn(note)
