@@ -9,10 +9,10 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from coordinator.dashboard.assets import asset
 from coordinator.dashboard.doors import Doors, refused_sentence
@@ -24,7 +24,7 @@ from coordinator.dashboard.pages.audit import update_document
 from coordinator.dashboard.pages.ledger import leaf_bytes, proof_document
 from coordinator.dashboard.render import render_message, render_page
 from coordinator.dashboard.sessions import COOKIE, LONGEST_SECONDS
-from federation.errors import AccessDeniedError, FederationError, LimitExceededError, UsageError
+from federation.errors import AccessDeniedError, FederationError, LimitExceededError, ObjectNotFoundError, UsageError
 from federation.roster_document import Role
 
 LOG: Final = logging.getLogger("coordinator.dashboard")
@@ -45,8 +45,8 @@ class Dashboard:
     clock: Callable[[], float]
     metrics: Callable[[], bytes] | None = None
 
-    def application(self) -> Starlette:
-        """The ASGI application."""
+    def application(self) -> ASGIApp:
+        """The ASGI application. The headers are outermost, beyond what answers for our own bugs."""
         routes = [
             Route("/enter", self.enter, methods=["GET", "POST"]),
             Route("/leave", self.leave, methods=["POST"]),
@@ -54,13 +54,13 @@ class Dashboard:
             Route("/health", self.health),
             Route("/events", self.events),
             Route("/ledger/checkpoint", self.checkpoint),
-            Route("/ledger/{index:int}/proof.json", self.proof),
-            Route("/audit/leaf/{index:int}.bin", self.leaf),
+            Route("/ledger/{index}/proof.json", self.proof),
+            Route("/audit/leaf/{index}.bin", self.leaf),
             Route("/audit/update/{digest}", self.update),
             Route("/{path:path}", self.page),
         ]
         handlers: dict[Any, Any] = {FederationError: self.refused, Exception: self.broken, 405: self.not_here}
-        return Starlette(routes=routes, middleware=[Middleware(SecurityHeaders)], exception_handlers=handlers)
+        return SecurityHeaders(Starlette(routes=routes, exception_handlers=handlers))
 
     # --- coming in ----------------------------------------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ class Dashboard:
             return RedirectResponse("/enter", status_code=303) if _wants_page(request) else _said(401, error)
         if isinstance(error, LimitExceededError):
             return _said(429, error)
-        if isinstance(error, UsageError):
+        if isinstance(error, UsageError | ObjectNotFoundError):
             return _said(404, error)
         return _said(403, error)
 
