@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from coordinator.dashboard.links import LinkDesk, Visitor
+from coordinator.dashboard.links import LinkDesk, Visitor, may_give
 from coordinator.dashboard.sessions import Sessions
 from coordinator.rpc.access import authorise
 from coordinator.rpc.membership import Membership
@@ -71,11 +71,10 @@ class Doors:
         return self.sessions.begin(visitor, now)
 
     def by_session(self, secret: str) -> Visitor | None:
-        """Whose session it is; nobody's once the roster does not name who gave the link any more."""
+        """Whose session it is; nobody's once the roster does not let who gave the link give that role any more."""
         visitor = self.sessions.find(secret, self.clock())
-        if visitor is None or visitor.name not in self.membership.operators:
-            return None
-        return visitor
+        entry = self.membership.operators.get(visitor.name) if visitor is not None else None
+        return visitor if visitor is not None and entry is not None and may_give(entry, visitor.role) else None
 
     def check_rate(self, peer: str) -> None:
         """Raises LimitExceededError: more requests than a person and their browser make."""

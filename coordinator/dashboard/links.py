@@ -93,7 +93,7 @@ class LinkDesk:
         grant = _grant(payload)
         entry = next((e for e in roster.operators if e.operator == grant.operator), None)
         if entry is None:  # 2
-            raise _refused(f"{grant.operator:.60} is not in roster version {roster.version}")
+            raise _refused(f"{grant.operator!a:.60} is not in roster version {roster.version}")
         try:
             signing.verify(entry.public, signature, CONTEXT + payload)  # 3
         except BadSignatureError:
@@ -142,7 +142,7 @@ def _grant(payload: bytes) -> Grant:
             expires_at_us=int(found["expires_at_us"]),
             nonce=str(found["nonce"]),
         )
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise _refused("it says nothing that this release understands") from None
 
 
