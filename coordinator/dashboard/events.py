@@ -3,6 +3,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,6 +11,8 @@ from typing import Final
 from coordinator.dashboard.gallery import Gallery
 from coordinator.dashboard.links import Visitor
 from federation.errors import FederationError, LimitExceededError
+
+LOG: Final = logging.getLogger("coordinator.dashboard")
 
 PUSH_SECONDS: Final = 1.0
 """Shortest time between two changes of a page: what happens meanwhile comes together."""
@@ -58,10 +61,11 @@ class Hub:
             yield HELLO
             self._give([viewer])
             while True:
-                yield await _next(viewer)
+                frame = await _next(viewer)
                 if viewer.who() is None:
                     yield GONE
                     return
+                yield frame
         finally:
             self.viewers.discard(viewer)
 
@@ -84,6 +88,9 @@ class Hub:
         try:
             shown = self.gallery.show(address, auditor, self.clock())
         except FederationError:  # a page that is no more: what is shown stays
+            return "", b""
+        except Exception:  # our own bug: it must not end the changes of all other pages
+            LOG.exception("%.200s could not be shown", address)
             return "", b""
         data = json.dumps({"number": shown.number, "html": shown.main}, ensure_ascii=False)
         return shown.main, f"event: main\ndata: {data}\n\n".encode()
