@@ -98,7 +98,7 @@ def _thinned(values: Sequence[float | None]) -> Sequence[int]:
     stretch = -(-2 * len(values) // MAX_POINTS)
     chosen: set[int] = {0, len(values) - 1}
     for start in range(0, len(values), stretch):
-        known = [(v, i) for i, v in enumerate(values[start : start + stretch], start) if v is not None]
+        known = [(v, i) for i, v in enumerate(values[start : start + stretch], start) if v is not None and isfinite(v)]
         chosen.update((min(known)[1], max(known)[1]) if known else (start,))
     return sorted(chosen)
 

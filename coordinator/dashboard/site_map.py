@@ -74,9 +74,12 @@ def build(asked: Asked, path: str) -> Page:
 
 
 def arranged(page: Page, query: Mapping[str, str], *, whole: bool = False) -> Page:
-    """Tables in the order that was asked for; of long ones the part that was asked for, unless `whole`."""
+    """Tables in the order that was asked for; of long ones the part that was asked for (the last one, where
+    there are fewer), unless `whole`."""
     name, _, column = query.get("sort", "").partition(".")
     descending = query.get("order", "") != "ascending"
+    if page.pages and page.number >= page.pages:
+        page = replace(page, number=page.pages - 1)
     sections = []
     for section in page.sections:
         if isinstance(section, Table):

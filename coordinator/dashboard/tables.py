@@ -116,8 +116,11 @@ def plain(value: Any) -> Value:
 
 
 def iso(seconds: float) -> str:
-    """Unix seconds as `2026-01-31T09:30:00Z`."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Unix seconds as `2026-01-31T09:30:00Z`, "" where no calendar has them."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):
+        return ""
 
 
 def _sort_key(value: Value) -> tuple[int, float, str]:
@@ -130,7 +133,7 @@ def _sort_key(value: Value) -> tuple[int, float, str]:
 def _exported(column: Column, value: Any) -> Value:
     found = plain(value)
     if found is not None and column.kind is Kind.TIME and isinstance(found, int | float):
-        return iso(found)
+        return iso(found) or None
     return found
 
 

@@ -15,6 +15,8 @@ def overall_chart(run: Run, view: View) -> Chart:
 
     def build(last: int | None) -> tuple[Series, ...]:
         chosen = list(by_commits)[-last:] if last else list(by_commits)
+        if not common:
+            return ()
         points = [[by_commits[commits][language].mean for language in common] for commits in chosen]
         xs = [float(commits) for commits in chosen]
         low, high = [min(values) for values in points], [max(values) for values in points]

@@ -48,7 +48,7 @@ def _bars(found: Round, times: RoundTimes, site: str, now: float) -> Iterator[Ba
     decided = times.verdict_us.get(site, 0) / 1e6 or None
     training, uploading = times.training_at.get(site), times.uploading_at.get(site)
     ended = times.ended_us / 1e6 or None
-    last = decided or ended or now
+    last = max(invited, decided or ended or now)  # our clock may be behind the coordinator's
     marks = [(QUEUED, invited), (TRAINING, training), (UPLOADING, uploading)]
     known = [(phase, at) for phase, at in marks if at is not None and at <= last]
     for (phase, start), (_, end) in zip(known, [*known[1:], ("", last)], strict=True):
