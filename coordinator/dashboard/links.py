@@ -73,8 +73,8 @@ def make_token(grant: Grant, key: Ed25519PrivateKey) -> str:
 
 
 def may_give(entry: OperatorEntry, role: Role) -> bool:
-    """Everybody of the roster may let others view; an auditor's pages are an auditor's to open."""
-    return role in entry.roles or (role is Role.VIEWER and bool(entry.roles))
+    """Everybody of the roster may let others view; an auditor's pages are an auditor's to open. None opens more."""
+    return (role is Role.AUDITOR and role in entry.roles) or (role is Role.VIEWER and bool(entry.roles))
 
 
 class LinkDesk:
