@@ -26,6 +26,7 @@ class History:
                 found = state.runs[verdict.run].rounds.get(verdict.round)
                 if found is not None and found.verdicts.get(verdict.site) is verdict:  # the one that stands
                     self.tallies.verdict(verdict)
+                    self.times.verdict(verdict, leaf.at_us)
             case lv.RoundCommittedV1() as commit:
                 self.tallies.commit(commit)
             case lv.EvaluationRecordedV1() as evaluation:

@@ -42,7 +42,7 @@ class Times:
         return self.rounds.get(run, {}).get(number) or RoundTimes()
 
     def leaf(self, index: int, leaf: lv.Leaf) -> None:
-        """Takes in a leaf."""
+        """Takes in a leaf, but no verdict."""
         body, at = leaf.body, leaf.at_us
         match body:
             case lv.RoundOpenedV1():
@@ -51,8 +51,6 @@ class Times:
                 found.invited_us = {i.site: at for i in body.invitations}
             case lv.SiteInvitedV1():
                 self._round(body.run, body.round).invited_us[body.invitation.site] = at
-            case lv.VerdictV1() if body.outcome is not lv.Outcome.EQUIVOCATION:
-                self._round(body.run, body.round).verdict_us.setdefault(body.site, at)
             case lv.RoundSealedV1():
                 found = self._round(body.run, body.round)
                 found.sealed_us, found.sentence = at, body.sentence
@@ -62,6 +60,10 @@ class Times:
             case lv.RoundAbandonedV1():
                 found = self._round(body.run, body.round)
                 found.ended_us, found.sentence = at, body.sentence
+
+    def verdict(self, verdict: lv.VerdictV1, at_us: int) -> None:
+        """Takes in a verdict that stands: a late one, or one of a round that never was, is no moment of a round."""
+        self._round(verdict.run, verdict.round).verdict_us[verdict.site] = at_us
 
     def phase(self, site: str, change: PhaseChange) -> None:
         """Takes in what a site was heard to do; of a round that the ledger does not know nothing is kept."""

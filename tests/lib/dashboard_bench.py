@@ -109,7 +109,9 @@ class Markup(HTMLParser):
 
 def foreign(text: str) -> Iterator[str]:
     """What no page of ours has, and a browser would run, load or obey."""
-    known = set("html head meta title link style script body a header p nav ul ol li div button form main h1 h2".split())
+    known = set(
+        "html head meta title link style script body a header p nav ul ol li div button form main h1 h2".split()
+    )
     known |= set("section dl dt dd small span table thead tbody tr th td details summary meter time label".split())
     known |= {"input", "footer", "strong", "svg-none"}
     for tag, attributes in Markup(text).elements:

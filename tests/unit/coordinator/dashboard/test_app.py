@@ -102,7 +102,9 @@ def test_a_certificate_opens_what_its_roles_open(bench: Bench, made: Generated) 
 # --- what every answer carries ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [*PAGES, "/enter", "/health", "/static/dashboard.css", "/nowhere", "/audit", "/public"])
+@pytest.mark.parametrize(
+    "path", [*PAGES, "/enter", "/health", "/static/dashboard.css", "/nowhere", "/audit", "/public"]
+)
 def test_every_answer_has_the_headers(viewer: Bench, path: str) -> None:
     answer = viewer.get(path)
     assert {name: answer.headers[name] for name in HEADERS} == HEADERS

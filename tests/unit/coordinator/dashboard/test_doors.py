@@ -29,9 +29,7 @@ def roster(*people: tuple[str, Role]) -> Roster:
 
 
 def membership(*people: tuple[str, Role]) -> Membership:
-    return Membership(
-        consortium="eu", roster=roster(*people), rosters=(), revoked={}, invites={}, ledger_size=0
-    )
+    return Membership(consortium="eu", roster=roster(*people), rosters=(), revoked={}, invites={}, ledger_size=0)
 
 
 class Time:

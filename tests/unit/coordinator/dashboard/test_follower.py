@@ -22,7 +22,7 @@ from federation.durable.real import RealFileSystem
 from federation.messages import Telemetry
 from federation.rounds import fold
 from federation.state_digest import state_digest
-from federation.wire import leaf_from_bytes
+from federation.wire import leaf_from_bytes, leaf_to_bytes
 from read_only import ReadOnly
 
 
@@ -51,10 +51,10 @@ def check(follower: Follower, leaves: list[lv.Leaf]) -> None:
     assert state_digest(view.state) == state_digest(fold(leaves))
     assert [at for at, _ in view.sentences] == [leaf.at_us for leaf in leaves]
     assert all(text for _, text in view.sentences)
-    first: dict[tuple[int, str], lv.VerdictV1] = {}
-    for leaf in leaves:
-        if isinstance(leaf.body, lv.VerdictV1) and leaf.body.outcome is not lv.Outcome.EQUIVOCATION:
-            first.setdefault((leaf.body.round, leaf.body.site), leaf.body)
+    first = {key: leaf.body for key, leaf in standing(leaves).items()}
+    assert {(n, site): at for n, t in view.times.rounds[RUN].items() for site, at in t.verdict_us.items()} == {
+        key: leaf.at_us for key, leaf in standing(leaves).items()
+    }
     tokens, admitted, missed, sent = Counter[str](), Counter[str](), Counter[str](), 0
     for (_, site), verdict in first.items():
         if verdict.outcome is lv.Outcome.ADMITTED:
@@ -75,6 +75,23 @@ def check(follower: Follower, leaves: list[lv.Leaf]) -> None:
     check_scores(follower, leaves)
 
 
+def standing(leaves: list[lv.Leaf]) -> dict[tuple[int, str], lv.Leaf]:
+    """Of each site invited to a round the first verdict while the round was open."""
+    found: dict[tuple[int, str], lv.Leaf] = {}
+    invited: set[tuple[int, str]] = set()
+    for leaf in leaves:
+        match leaf.body:
+            case lv.RoundOpenedV1() as body:
+                invited |= {(body.round, invitation.site) for invitation in body.invitations}
+            case lv.SiteInvitedV1() as body:
+                invited.add((body.round, body.invitation.site))
+            case lv.VerdictV1() as body if (body.round, body.site) in invited:
+                found.setdefault((body.round, body.site), leaf)
+            case lv.RoundSealedV1() | lv.RoundAbandonedV1() as body:
+                invited = {(number, site) for number, site in invited if number != body.round}
+    return found
+
+
 def check_scores(follower: Follower, leaves: list[lv.Leaf]) -> None:
     said: dict[tuple[int, str], dict[str, float]] = defaultdict(dict)
     for leaf in leaves:
@@ -84,6 +101,9 @@ def check_scores(follower: Follower, leaves: list[lv.Leaf]) -> None:
     scores = follower.view.history.scores.of(follower.view.state.runs[RUN])
     for (commits, language), by_site in said.items():
         found = scores.of(commits, language)
+        if commits > follower.view.state.runs[RUN].num_commits():  # of a model that was rolled back
+            assert found is None
+            continue
         assert found is not None
         values = list(by_site.values())
         assert found.mean == pytest.approx(sum(values) / len(values))
@@ -148,9 +168,7 @@ UNFIT = (
     lv.StateRecordedV1(run=RUN, round=10**6, fragment=99, momentum_digest="", residual_digest=""),
     lv.RunApprovedV1(run="none", operator="alice", command="c"),
     lv.SiteAnsweredV1(run="none", site="x", manifest_digest="", accepted=True, reason=lv.Reason.NONE),
-    lv.VerdictV1(
-        run=RUN, round=10**6, site="alps", outcome=lv.Outcome.ADMITTED, reason=lv.Reason.NONE, sentence=""
-    ),
+    lv.VerdictV1(run="none", round=1, site="alps", outcome=lv.Outcome.ADMITTED, reason=lv.Reason.NONE, sentence=""),
 )
 
 
@@ -162,9 +180,17 @@ def test_no_leaf_that_does_not_fit_is_an_exception(made: Generated, body: lv.Bod
     assert len(follower.view.faults) == 1
 
 
-def lv_bytes(body: lv.Body) -> bytes:
-    from federation.wire import leaf_to_bytes
+def test_a_verdict_of_a_round_that_never_was_is_no_round(made: Generated) -> None:
+    follower = following(made)
+    body = lv.VerdictV1(
+        run=RUN, round=10**6, site="alps", outcome=lv.Outcome.REJECTED, reason=lv.Reason.WRONG_ROUND, sentence=""
+    )
+    follower._fold(follower.view.state, 999, lv_bytes(body))
+    assert follower.view.faults == ()
+    assert 10**6 not in follower.view.times.rounds[RUN]
 
+
+def lv_bytes(body: lv.Body) -> bytes:
     return leaf_to_bytes(lv.Leaf(at_us=NOW_US, body=body))
 
 

@@ -2,20 +2,213 @@
 """Every page renders whatever there is: nothing yet, no rounds, hostile texts; and none of it is ever markup."""
 
 from dataclasses import replace
-from pathlib import Path
+from itertools import takewhile
 
 import pytest
 
 from coordinator.bench.generated import Generated
-from coordinator.bench.hostile import TEXTS
 from coordinator.bench.setting import RUN
 from coordinator.dashboard.history import History
 from coordinator.dashboard.liveness import Liveness, LivenessWatch
+from coordinator.dashboard.pages.run_charts import utilisation
 from coordinator.dashboard.tables import Table
-from dashboard_bench import NOW, PAGES, Bench, Markup, foreign
+from dashboard_bench import NOW, PAGES, Bench, foreign
 from federation import leaves as lv
 from federation.directory_lock import newest_owner
 from federation.durable.simulated import SimulatedFileSystem
-from federation.ledger_state import Federation, apply_all
+from federation.languages import ORDER, SETS, find
+from federation.ledger_state import Federation
 from federation.roster_document import Role
+from federation.rounds import apply
 from federation.wire import leaf_from_bytes
+
+
+def shown(bench: Bench, leaves: list[lv.Leaf]) -> Bench:
+    """The same dashboard over another history."""
+    state, history = Federation(), History()
+    for index, leaf in enumerate(leaves):
+        state = apply(state, leaf)
+        history.leaf(index, leaf, state)
+    view = bench.follower.view
+    bench.follower.view = replace(view, state=state, history=history, number=view.number + 1)
+    return bench
+
+
+def leaves_of(found: Generated) -> list[lv.Leaf]:
+    return [leaf_from_bytes(found.ledger.leaf_bytes(index)) for index in range(found.ledger.size)]
+
+
+# --- hostile texts ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def besieged(hostile: Generated) -> Bench:
+    bench = Bench(hostile, public=("state", "site-names", "scores", "ledger"))
+    bench.enter(Role.AUDITOR)
+    return bench
+
+
+@pytest.mark.parametrize("number", [0, 1, 7, 15])
+@pytest.mark.parametrize(
+    "path", [*PAGES, "/audit", "/public", "/ledger?q=%3Cscript%3E%22%27onload%3D", f"/run/{RUN}/rounds?page=0"]
+)
+def test_no_text_of_anybody_is_markup(besieged: Bench, path: str, number: int) -> None:
+    path = path.replace("/round/1", f"/round/{number}").replace("/ledger/3", f"/ledger/{number * 5}")
+    answer = besieged.get(path)
+    assert answer.status_code == 200
+    assert list(foreign(answer.text)) == []
+    assert len(answer.content) < 2_000_000
+
+
+def test_hostile_texts_are_there_at_all_and_markup_would_be_noticed(besieged: Bench) -> None:
+    pages = "".join(besieged.get(path).text for path in (f"/run/{RUN}/missing", "/ledger", f"/run/{RUN}", "/sites"))
+    assert "&lt;script&gt;" in pages
+    for text in ("<script>1</script>", "<p onclick=x>", "<a href='javascript:x'>", "<img src='//x'>", "<svg onload=x>"):
+        assert list(foreign(text)), text
+
+
+@pytest.mark.parametrize("path", [f"/run/{RUN}/nowhere<script>", "/run/<script>", "/site/%3Cscript%3E", "/ledger/<b>"])
+def test_an_address_is_not_markup_either(besieged: Bench, path: str) -> None:
+    answer = besieged.get(path)
+    assert answer.status_code == 404
+    assert list(foreign(answer.text)) == []
+
+
+# --- nothing yet ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/sites", "/languages", "/ledger", "/audit"])
+def test_an_empty_ledger_has_pages(auditor: Bench, path: str) -> None:
+    answer = shown(auditor, []).get(path)
+    assert answer.status_code == 200
+    assert "Nothing" in answer.text or "No " in answer.text or "n/a" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/", f"/run/{RUN}", f"/run/{RUN}/rounds", f"/run/{RUN}/missing", "/languages"])
+def test_a_run_without_rounds_has_pages(auditor: Bench, made: Generated, path: str) -> None:
+    leaves = list(takewhile(lambda leaf: not isinstance(leaf.body, lv.RoundOpenedV1), leaves_of(made)))
+    bench = shown(auditor, leaves)
+    assert bench.follower.view.state.runs[RUN].rounds == {}
+    assert bench.get(path).status_code == 200
+    assert bench.get(f"/run/{RUN}/round/0").status_code == 404
+
+
+def test_a_clock_behind_the_coordinators_makes_no_fault(auditor: Bench) -> None:
+    auditor.clock.now = NOW - 100 * 86_400
+    page = auditor.gallery.page(f"/run/{RUN}", True, auditor.clock.now, whole=True)
+    table = page.table("timeline")
+    assert table is not None
+    assert all(row["seconds"] >= 0 for row in table.rows)
+
+
+def test_a_stray_verdict_does_not_change_what_share_of_time_was_training(made: Generated, bench: Bench) -> None:
+    view = bench.follower.view
+    before = utilisation(view.state.runs[RUN], view, NOW)
+    stray = lv.VerdictV1(
+        run=RUN, round=10**6, site="alps", outcome=lv.Outcome.REJECTED, reason=lv.Reason.WRONG_ROUND, sentence=""
+    )
+    after = shown(bench, [*leaves_of(made), lv.Leaf(at_us=2 * 10**15, body=stray)]).follower.view
+    assert before
+    assert utilisation(after.state.runs[RUN], after, NOW) == before
+
+
+def test_a_coordinator_that_went_away_is_said_on_every_page(auditor: Bench) -> None:
+    auditor.gallery.liveness = Liveness(works=False, since=NOW, sentence="the coordinator was stopped")
+    for path in (*PAGES, "/audit"):
+        assert "The coordinator was stopped: this is what was known last." in auditor.get(path).text
+
+
+def test_a_directory_that_was_never_served_has_no_coordinator_at_work() -> None:
+    fs = SimulatedFileSystem()
+    assert newest_owner(fs) is None
+    assert LivenessWatch(fs).look().sentence == "the coordinator was never served"
+    fs.place("lock/1", b"torn")
+    assert not LivenessWatch(fs).look().works
+
+
+# --- languages --------------------------------------------------------------------------------------------------------
+
+
+def scored(bench: Bench, made: Generated, *models: dict[str, float]) -> Bench:
+    """The run's evaluations replaced: of each model one, by one site."""
+    kept = [leaf for leaf in leaves_of(made) if not isinstance(leaf.body, lv.EvaluationRecordedV1)]
+    bench = shown(bench, kept)
+    for commits, scores in enumerate(models):
+        found = tuple(lv.LanguageScore(language=c, bits_per_byte=s, num_bytes=1) for c, s in scores.items())
+        bench.follower.view.history.scores.add(
+            lv.EvaluationRecordedV1(
+                run=RUN, site="alps", request=0, num_commits=commits, versions=(), evidence_digest="", scores=found
+            )
+        )
+    return bench
+
+
+def languages(bench: Bench) -> Table:
+    table = bench.gallery.page("/languages", False, bench.clock.now).table("languages")
+    assert table is not None
+    return table
+
+
+def figure(bench: Bench, title: str) -> object:
+    page = bench.gallery.page("/languages", False, bench.clock.now)
+    (section,) = [s for s in page.sections if hasattr(s, "items")][:1]
+    return {item.title: item.value for item in section.items}[title]
+
+
+def test_languages_stand_in_one_order_whatever_was_scored(bench: Bench, made: Generated) -> None:
+    table = languages(scored(bench, made, {"swe": 2.0, "bg": 1.0}))
+    assert [row["code"] for row in table.rows] == [language.code for language in ORDER]
+    by_code = {row["code"]: row for row in table.rows}
+    assert (by_code["bul_Cyrl"]["now"], by_code["swe_Latn"]["now"]) == (1.0, 2.0)
+    assert by_code["mlt_Latn"]["now"] is None
+    assert by_code["mlt_Latn"]["verdict"] is None
+
+
+def test_two_codes_of_one_language_stay_two_rows(bench: Bench, made: Generated) -> None:
+    table = languages(scored(bench, made, {"ekk": 2.0, "est": 3.0, "lvs_Latn": 1.0}))
+    rows = [row for row in table.rows if row["language"].startswith(("Estonian", "Latvian"))]
+    assert sorted(row["now"] for row in rows) == [1.0, 2.0, 3.0]
+    assert len({row["code"] for row in rows}) == 3
+
+
+def test_a_language_that_nobody_knows_is_last_and_said(bench: Bench, made: Generated) -> None:
+    bench = scored(bench, made, {"zxx": 2.0, "<b>": 9.0, "deu": 1.0})
+    table = languages(bench)
+    assert {row["code"] for row in table.rows[-2:]} == {"zxx", "<b>"}
+    assert {row["language"] for row in table.rows[-2:]} == {"unknown"}
+    bench.enter()
+    text = bench.get("/languages").text
+    assert "languages that nobody here knows" in text
+    assert list(foreign(text)) == []
+    assert figure(bench, "Worst language") == "<b> (unknown code): 9.000"
+
+
+@pytest.mark.parametrize("name", sorted(SETS))
+def test_a_mean_is_over_a_whole_set_or_is_none(bench: Bench, made: Generated, name: str) -> None:
+    codes = {language.code: 1.0 + place for place, language in enumerate(SETS[name])}
+    whole = figure(scored(bench, made, codes), f"Mean over {name}")
+    assert whole == pytest.approx(sum(codes.values()) / len(codes))
+    codes.popitem()
+    assert figure(scored(bench, made, codes), f"Mean over {name}") is None
+
+
+def test_before_and_after_are_the_two_newest_models(bench: Bench, made: Generated) -> None:
+    table = languages(scored(bench, made, {"deu": 4.0, "fra": 1.0}, {"deu": 3.0, "fra": 1.0}, {"deu": 2.0}))
+    rows = {row["code"]: row for row in table.rows}
+    german, french = rows["deu_Latn"], rows["fra_Latn"]
+    assert (german["first"], german["before"], german["now"], german["verdict"]) == (4.0, 3.0, 2.0, "better")
+    assert (french["now"], french["change"], french["verdict"], french["commits"]) == (1.0, 0.0, "the same", 1)
+
+
+def test_models_scored_in_other_languages_have_no_common_chart(bench: Bench, made: Generated) -> None:
+    bench = scored(bench, made, {"deu": 4.0}, {"fra": 1.0})
+    bench.enter()
+    assert bench.get(f"/run/{RUN}").status_code == 200
+    assert bench.get(f"/run/{RUN}?chart=bits").json()["series"] == []
+
+
+def test_a_score_that_is_no_number_says_nothing(bench: Bench, made: Generated) -> None:
+    table = languages(scored(bench, made, {"deu": float("nan"), "fra": float("inf"), "ita": 0.0}))
+    rows = {row["code"]: row["now"] for row in table.rows}
+    assert (rows["deu_Latn"], rows["fra_Latn"], rows["ita_Latn"]) == (None, None, 0.0)
+    assert find("deu") is not None
