@@ -34,6 +34,9 @@ from site_agent.start_outlook import StartOutlook, start_outlook
 LOOK_US: Final = 20 * US
 """Between two looks at the disk."""
 
+OUTLOOK_US: Final = 60 * US
+"""Between two questions to the policy, unless its answer ends before."""
+
 MAX_RUNS: Final = 32
 """Runs of which budgets and tokens are told, those with the newest jobs."""
 
@@ -85,6 +88,7 @@ class FactsDesk:
         self._looked_at_us = -LOOK_US
         self._looked: SiteFacts = SiteFacts()
         self._outlook = StartOutlook(may_start=False)
+        self._asked_at_us = -OUTLOOK_US
 
     def facts(
         self, report: SiteStatus, state: AgentState, federation: Federation, seen: Observations, now_us: int
@@ -93,7 +97,7 @@ class FactsDesk:
         if not 0 <= now_us - self._looked_at_us < LOOK_US:
             self._looked_at_us = now_us
             self._looked = self._look(state, federation, now_us)
-            self._outlook = start_outlook(self._judge().policy, self._judge().job, state, now_us)
+        self._ask(state, now_us)
         left_us = self._outlook.change_at_us - now_us
         return replace(
             self._looked,
@@ -104,6 +108,13 @@ class FactsDesk:
             next_change_seconds=max(0, left_us // US),
             language_tokens=tuple(self._language_tokens(state, seen)),
         )
+
+    def _ask(self, state: AgentState, now_us: int) -> None:
+        is_over = self._outlook.change_at_us and now_us >= self._outlook.change_at_us
+        if is_over or not 0 <= now_us - self._asked_at_us < OUTLOOK_US:
+            judge = self._judge()
+            self._outlook = start_outlook(judge.policy, judge.job, state, now_us)
+            self._asked_at_us = now_us
 
     # --- now and then -------------------------------------------------------------------------------------------------
 
