@@ -8,7 +8,6 @@ first; another one may follow upon it.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
 
 from federation.leaves import Reason
 from federation.messages import StartChange
@@ -18,9 +17,6 @@ from site_agent.budget import DAY_US, UNLIMITED_SECONDS, US, JobSize
 from site_agent.observations import Answer
 from site_agent.policy import PerRun, Policy, PolicyAnswer, StartFigures, may_start
 from site_agent.policy_hours import next_change, reached
-
-MAX_MOMENTS: Final = 64
-"""Moments that are tried for room in the day's budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +35,9 @@ def start_outlook(policy: Policy, job: JobSize, state: AgentState, now_us: int) 
         at, change = min(_ends(policy, job, now), default=(None, StartChange.NONE))
         return StartOutlook(may_start=True, change=change, change_at_us=_us(at) if at else 0)
     if answer.reason is Reason.BUDGET:
-        room_us = next((at for at in _moments(state, now_us) if _has_room(policy, job, state, at)), 0)
-        return StartOutlook(may_start=False, change=StartChange.BUDGET, change_at_us=room_us)
+        return StartOutlook(
+            may_start=False, change=StartChange.BUDGET, change_at_us=_room_at_us(policy, job, state, now_us)
+        )
     met = reached(policy.maintenance, now, job.seconds_limit or UNLIMITED_SECONDS)
     if met is not None:
         return StartOutlook(may_start=False, change=StartChange.MAINTENANCE, change_at_us=_us(met.ends_at))
@@ -63,11 +60,19 @@ def _has_room(policy: Policy, job: JobSize, state: AgentState, at_us: int) -> bo
     return _answer(policy, job, state, at_us).reason is not Reason.BUDGET
 
 
-def _moments(state: AgentState, now_us: int) -> list[int]:
-    """When something leaves the last 24 hours, soonest first."""
-    ended = {a.end.at_us + DAY_US for found in state.allocations.values() for a in found if a.end}
-    sent = {at_us + DAY_US for at_us in state.signed_at_us.values()}
-    return sorted(at_us for at_us in ended | sent if at_us > now_us)[:MAX_MOMENTS]
+def _room_at_us(policy: Policy, job: JobSize, state: AgentState, now_us: int) -> int:
+    """When the last 24 hours hold little enough, to the second; 0 if only the end of a live job can bring that about.
+
+    What has ended leaves these hours little by little and for good, so that the moment can be closed in upon.
+    """
+    full_us, room_us = now_us, now_us + DAY_US
+    if not _has_room(policy, job, state, room_us):
+        return 0
+    while room_us - full_us > US:
+        middle_us = (full_us + room_us) // 2
+        has_room = _has_room(policy, job, state, middle_us)
+        full_us, room_us = (full_us, middle_us) if has_room else (middle_us, room_us)
+    return room_us
 
 
 def _ends(policy: Policy, job: JobSize, now: datetime) -> Iterator[tuple[datetime, StartChange]]:
