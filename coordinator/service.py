@@ -294,7 +294,7 @@ class Coordinator:
             case Cosignature():
                 self._cosigned(site.site, body)
             case Telemetry():
-                self.telemetry.add(site.site, body)
+                self.telemetry.add(site.site, body, now)
             case _:
                 event = self.examiner.site_input(self.state, site, body)
                 if event is not None:
