@@ -11,6 +11,7 @@ rosters/<version>.roster        root-signed documents, exact bytes
 ledger/ blobs/ state/           evidence, content-addressed blobs, (theta, m, r)
 mailbox/<peer>/{in,out}         one per site and operator
 snapshots/<run>/<fragment>.json which blob is a version's snapshot (made for late joiners, dropped at the next one)
+exports/<digest>                marks a blob of metrics that is nobody's (dropped at the next start)
 status/<site>.json              newest report of each site (volatile, bounded)
 phases/<site>.jsonl             when each site was first heard to train and upload in a round (volatile, bounded)
 dashboard/                      the dashboard's own: server key, used links (it writes nowhere else)

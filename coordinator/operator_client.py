@@ -89,6 +89,7 @@ class OperatorClient:
     operator: str
     mailbox: Mailbox
     blobs: BlobStore
+    roster: Roster
     public: bytes
 
     def command(self, command: Command, wait_seconds: float) -> CommandReply:
@@ -211,6 +212,7 @@ def connect(operator_dir: Path, coordinator_dir: Path | None) -> tuple[OperatorC
         operator=operator,
         mailbox=mailbox,
         blobs=blobs,
+        roster=roster,
         public=roster.coordinator.public,
     )
     return client, Hold(lock, carrying)

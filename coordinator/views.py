@@ -9,6 +9,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from coordinator.consequences import of_abort
+from coordinator.metrics_desk import Question
 from coordinator.observations import Observations
 from coordinator.site_views import network_document, problems, site_line, site_state, sites_document
 from coordinator.suggestions import NOTHING
@@ -42,14 +43,33 @@ def _answer(coordinator: Coordinator, query: Query) -> tuple[Document, tuple[str
         return sites_document(coordinator, query.subject), ()
     if query.kind is QueryKind.STATUS:
         return status_document(coordinator), ()
-    run = state.runs.get(query.subject)
-    if run is None:
-        raise UsageError(
-            f"run {query.subject!r}: no run of that name; known runs: {', '.join(sorted(state.runs)) or 'none'}"
-        )
+    run = run_named(state, query.subject)
     if query.kind is QueryKind.RUN:
         return run_document(coordinator, run), ()
     return model_document(coordinator, run, query.number)
+
+
+def run_named(state: Federation, name: str) -> Run:
+    """A run. Raises UsageError if there is none of that name."""
+    if name not in state.runs:
+        raise UsageError(f"run {name!r}: no run of that name; known runs: {', '.join(sorted(state.runs)) or 'none'}")
+    return state.runs[name]
+
+
+def metrics_question(coordinator: Coordinator, operator: str, query: Query) -> Question:
+    """What a reply to a question for a run's metrics is made from: the ledger as it is now.
+
+    Raises:
+        UsageError: there is no such run.
+    """
+    run, book = run_named(coordinator.state, query.subject), coordinator.ledger
+    return Question(
+        operator=operator,
+        query=query,
+        size=book.size,
+        sites=tuple(member.site for member in run.plan.members),
+        document={**summary(run), "ledger": {"size": book.size, "checkpoint": book.checkpoint().decode()}},
+    )
 
 
 def status_document(coordinator: Coordinator) -> Document:

@@ -423,6 +423,8 @@ class QueryKind(StrEnum):
 
     SITES = "sites"
     STATUS = "status"
+    METRICS = "metrics"
+    """A run's figures: a blob of the reply holds the ledger's leaves and the members' telemetry."""
 
 
 @dataclass(frozen=True, kw_only=True)
