@@ -63,7 +63,7 @@ def everything(base: Path) -> dict[str, bytes]:
     return {str(path.relative_to(base)): path.read_bytes() for path in sorted(base.rglob("*")) if path.is_file()}
 
 
-# --- read back ---------------------------------------------------------------------------------------------------------
+# --- read back ------------------------------------------------------------------------------------------------------
 
 
 def test_parquet_has_types_times_nulls_and_meanings(tables: RunTables, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_the_same_run_gives_the_same_bytes(tables: RunTables, tmp_path: Path) ->
         assert everything(one.parent) == everything(two.parent)
 
 
-# --- what is in the way --------------------------------------------------------------------------------------------------
+# --- what is in the way ----------------------------------------------------------------------------------------------
 
 
 @each_format
