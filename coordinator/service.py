@@ -25,6 +25,7 @@ from coordinator.suggestions import StartBoard
 from coordinator.tails import Tails, allowed_blobs
 from coordinator.telemetry import TelemetryStore
 from coordinator.ticks import conditions
+from coordinator.timeline import Timelines
 from coordinator.views import answer_query
 from federation import leaves as lv
 from federation import signing, wire
@@ -126,6 +127,7 @@ class Coordinator:
         )
         self.telemetry = TelemetryStore(self.fs)
         self.starts = StartBoard()
+        self.timelines = Timelines(self.ledger)
         self.examiner = Examiner(
             blobs=self.blobs,
             manifest_of=self.manifest_of,
@@ -134,6 +136,7 @@ class Coordinator:
         )
         for site, seen in self.observations.sites.items():
             self.tails.reported(site, seen.status.ledger_size)
+            self.timelines.reported(self.state.runs.values(), site, seen)
 
     @property
     def consortium(self) -> str:
@@ -309,6 +312,7 @@ class Coordinator:
     def _status(self, site: str, status: SiteStatus, header: Header, now: float) -> None:
         self.observations = self.observations.seen(site, status, now)
         observation_store.save(self.fs, site, self.observations.sites[site])
+        self.timelines.reported(self.state.runs.values(), site, self.observations.sites[site])
         self._wanted[site] = status.blobs_wanted
         self._snapshots_wanted[site] = status.snapshots_wanted
         self.tails.reported(site, status.ledger_size, header.received_through, header.roster_version)

@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from coordinator.consequences import of_abort
 from coordinator.observations import Observations
+from coordinator.run_details import (
+    pace_document,
+    plan_document,
+    round_details,
+    site_details,
+    trouble_document,
+)
 from coordinator.site_views import network_document, problems, site_line, site_state, sites_document
 from coordinator.suggestions import NOTHING
+from coordinator.timeline import RoundTimes, RunTimes
 from federation.errors import FederationError, UsageError
 from federation.kernels.dispatch import compiler
 from federation.leaves import Outcome
@@ -99,16 +107,19 @@ def summary(run: Run) -> Document:
 def run_document(coordinator: Coordinator, run: Run) -> Document:
     """Everything that `run show` and `run watch` print."""
     state, observations = coordinator.state, coordinator.observations
-    newest = sorted(run.rounds)[-NEWEST_ROUNDS:]
+    newest, times = sorted(run.rounds)[-NEWEST_ROUNDS:], coordinator.timelines.of(run)
     return {
         **summary(run),
+        **pace_document(run, times),
+        **trouble_document(coordinator, run),
+        "plan": plan_document(run),
         "approved_by": list(run.approved_by),
         "answers": {s: {"accepted": a.accepted, "reason": a.reason.value} for s, a in sorted(run.answers.items())},
         "open_rounds": list(run.open_rounds),
         "missed": missed(run),
-        "sites_now": {m.site: site_document(state, observations, run, m.site) for m in run.plan.members},
+        "sites_now": {m.site: site_document(state, observations, run, m.site, times) for m in run.plan.members},
         "suggested_starts": coordinator.starts.newest.get(run.id, NOTHING).sentence,
-        "round_log": [round_document(run.rounds[number]) for number in newest],
+        "round_log": [round_document(run.rounds[number], times.rounds.get(number, RoundTimes())) for number in newest],
         "heads": [{"fragment": i, "version": v.number, "theta": v.theta_digest} for i, v in enumerate(run.heads())],
         "bytes": bytes_document(run),
         "evaluations": [evaluation_document(e) for e in run.evaluations],
@@ -130,7 +141,7 @@ def missed(run: Run) -> Document:
     return {site: dict(reasons) for site, reasons in sorted(counts.items())}
 
 
-def site_document(state: Federation, observations: Observations, run: Run, site: str) -> Document:
+def site_document(state: Federation, observations: Observations, run: Run, site: str, times: RunTimes) -> Document:
     """What is known of a site now."""
     seen = observations.sites.get(site)
     open_reports = [p for p in seen.status.participations if p.run == run.id] if seen else []
@@ -148,10 +159,11 @@ def site_document(state: Federation, observations: Observations, run: Run, site:
         "seconds_per_step": allocations[-1].seconds_per_step if allocations else 0.0,
         "waits_for_witnesses": bool(seen and seen.status.waits_for_witnesses),
         "applied": [a for a in seen.status.applied if a.startswith(f"{run.id}:")] if seen else [],
+        **site_details(run, site, seen, times),
     }
 
 
-def round_document(found: Round) -> Document:
+def round_document(found: Round, times: RoundTimes) -> Document:
     """One round."""
     commit = found.commit
     return {
@@ -168,6 +180,7 @@ def round_document(found: Round) -> Document:
         "payload_bytes": sum(v.payload_bytes for v in found.admitted()),
         "opened_at_us": found.opened_at_us,
         "cosine": {c.site: c.cosine for c in commit.contributions} if commit else {},
+        **round_details(found, times),
     }
 
 

@@ -14,7 +14,8 @@ import click
 from coordinator.cli.confirm import confirm, confirm_option
 from coordinator.cli.create import create_run
 from coordinator.cli.export import export_model
-from coordinator.cli.show import print_run, print_runs, watch_run
+from coordinator.cli.show import print_run, print_runs
+from coordinator.cli.watch import watch_run
 from coordinator.operator_client import OperatorClient, connect, goes_over_network, new_id
 from federation.durable.real import RealFileSystem
 from federation.durations import count
@@ -134,7 +135,14 @@ def show(run_id: str, operator_dir: Path, coordinator_dir: Path | None, wait_sec
 
 @run.command("watch")
 @click.argument("run_id", metavar="NAME")
-@click.option("--every", "every_seconds", default=1.0, show_default=True, help="Seconds between two looks.")
+@click.option(
+    "--every",
+    "every_seconds",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks.",
+)
 @operator_options
 def watch(
     run_id: str,
@@ -144,7 +152,11 @@ def watch(
     wait_seconds: float,
     as_json: bool,
 ) -> None:
-    """Follows a run until it ends (or Ctrl-C); with --json one document a line."""
+    """Follows a run until it ends (or Ctrl-C), also while the coordinator is away; with --json one document a line.
+
+    A letter in a site's lane is what it did then: q queued, . waited for others, t trained, u uploaded; + its update was
+    admitted, ! it was not; - it was in a round, not known how far.
+    """
 
     if goes_over_network(operator_dir, coordinator_dir):
         _watch_stream(operator_dir, run_id, every_seconds, wait_seconds, as_json)
