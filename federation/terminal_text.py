@@ -21,7 +21,10 @@ def one_line(text: object, limit: int = MAX_CHARS) -> str:
         limit: characters that are kept; what is missing is counted behind them.
     """
     whole = text if isinstance(text, str) else str(text)
-    printable = "".join(c if c.isprintable() else " " if c.isspace() else REPLACED for c in whole[:limit])
-    kept = " ".join(printable.split())
-    missing = len(whole) - limit
+    kept, missing = " ".join(printable(whole[:limit]).split()), len(whole) - limit
     return f"{kept}… ({missing} more characters)" if missing > 0 else kept
+
+
+def printable(text: str) -> str:
+    """The text, as long as it is, with a space or a replacement for each character that no terminal should get."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else REPLACED for c in text)

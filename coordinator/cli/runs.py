@@ -154,8 +154,8 @@ def watch(
 ) -> None:
     """Follows a run until it ends (or Ctrl-C), also while the coordinator is away; with --json one document a line.
 
-    A letter in a site's lane is what it did then: q queued, . waited for others, t trained, u uploaded; + its update was
-    admitted, ! it was not; - it was in a round, not known how far.
+    A letter in a site's lane is what it did then: q queued, . waited for others, t trained, u uploaded, T both; + its
+    update was admitted, ! it was not; - it was in a round, not known how far.
     """
 
     if goes_over_network(operator_dir, coordinator_dir):

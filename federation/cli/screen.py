@@ -43,7 +43,7 @@ def can_redraw(console: Console) -> bool:
 
 def print_lines(console: Console, draw: Draw) -> None:
     """Prints the whole picture once."""
-    for line in draw(console.width, None):
+    for line in _drawn(draw, console.width, None):
         console.print(line, no_wrap=True, overflow="crop", crop=False, soft_wrap=True)
 
 
@@ -55,25 +55,26 @@ def shown(console: Console, draw: Draw) -> Iterator[None]:
 
 
 def _live(console: Console, draw: Draw) -> Live:
-    picture = _Picture(draw)
-    return Live(
-        picture, console=console, screen=True, refresh_per_second=REFRESH_PER_SECOND, redirect_stderr=True, transient=True
-    )
+    return Live(_Picture(draw), console=console, screen=True, refresh_per_second=REFRESH_PER_SECOND, transient=True)
+
+
+def _drawn(draw: Draw, width: int, height: int | None) -> Sequence[Text]:
+    """What cannot be drawn says so: it came from somebody else, and the next one may be better."""
+    try:
+        return draw(width, height)
+    except Exception as error:  # a traceback would tear the screen, and help nobody who looks at it
+        return [Text(one_line(f"this cannot be drawn ({type(error).__name__}: {error}); --json prints it", width - 30))]
 
 
 class _Picture:
-    """Draws for the size at hand; a document that cannot be drawn says so, and the next one may be better."""
+    """Draws for the size at hand."""
 
     def __init__(self, draw: Draw) -> None:
         self._draw = draw
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         height = options.height or console.height
-        try:
-            lines = self._draw(options.max_width, height)
-        except Exception as error:  # on a thread of its own, where a traceback would tear the screen
-            lines = [Text(one_line(f"this cannot be drawn ({type(error).__name__}: {error}); --json prints it"))]
-        for line in lines[:height]:
+        for line in _drawn(self._draw, options.max_width, height)[:height]:
             line.no_wrap, line.overflow = True, "crop"
             yield line
 

@@ -7,9 +7,7 @@ Document = dict[str, Any]
 NOW = 1_790_000_000.0
 """Unix seconds at which the documents are looked at."""
 
-LANGUAGES = (
-    "bg bs ca cs cy da de el en es et eu fi fo fr ga gl hr hu is it lb lt lv mk mt nb nl nn pl pt ro sk sl sq sv".split()
-)
+LANGUAGES = [first + second for first in "abcdef" for second in "stuvwx"]
 HOSTILE = "[red]evil[/red] \x1b[2J\x1b]0;owned\x07 \u202egnp.exe\n\r\tx\x00 :skull: " + "A" * 400
 
 
@@ -110,16 +108,18 @@ def large_document() -> Document:
     """20 sites with ids of 40 characters, 36 languages, four rounds open, misses, long sentences, things to do."""
     names = [f"{chr(97 + i)}{'-supercomputing-centre' * 2}"[:38] + f"{i:02d}" for i in range(20)]
     why = "first word allowed 3600 s, waited 3612.4 s, and that is all that is known of it at this time"
-    late = {name: verdict() for name in names[:15]} | {n: verdict("missed", "no-answer", f"{n}: {why}") for n in names[15:]}
+    late = {name: verdict() for name in names[:15]}
+    late |= {name: verdict("missed", "no-answer", f"{name}: {why}") for name in names[15:]}
     rounds = [opened(n, names) for n in range(10, 14)]
-    rounds += [opened(14, names, verdicts=late), opened(15, names, "abandoned", verdicts=late, sentence=f"no quorum: {why}")]
+    rounds.append(opened(14, names, verdicts=late))
+    rounds.append(opened(15, names, "abandoned", verdicts=late, sentence=f"no quorum: {why}"))
     rounds += [opened(n, names, "open") for n in range(16, 20)]
     sites = {name: site(round=99_999, step=4_999, num_steps=12_500, loss=12.345) for name in names}
     sites[names[3]] = site(allocation="queued", round=None, start_in_seconds=90_000)
     sites[names[7]] = site(last_seen=NOW - 86_400 * 3)
     sites[names[9]] = site(last_seen=None, allocation="none", round=None)
     missed = {name: {"not invited": 12, "missed: no-answer": 3, "rejected: norm-too-large": 1} for name in names}
-    evaluations = [scored(name, commits, 4 - commits / 90 + i / 100) for i, name in enumerate(names) for commits in (0, 18)]
+    evaluations = [scored(name, commits, 4 - commits / 90) for name in names for commits in (0, 18)]
     made = run_document(names, sites_now=sites, round_log=rounds, missed=missed, evaluations=evaluations)
     made["problems"] = [f"run demo: no round can open, too few sites are ready: 3 of 20 sites ({', '.join(names)})"] * 5
     made["suggested_starts"] = "expected starts: " + ", ".join(f"{name} in 3 hours" for name in names)
@@ -148,7 +148,7 @@ def hostile_document() -> Document:
         found["verdicts"] = {name: bad, huge: bad}
         found["state"], found["sentence"], found["round"] = huge, huge, 10**40
     made["sites_now"][name] = site(state=huge, phase=huge, allocation=huge, loss=float("nan"), step=10**50)
-    made["sites_now"][huge] = site(step=-(10**50), num_steps=10**50, last_seen=-1e300, loss=1e300, seconds_per_step=1e300)
+    made["sites_now"][huge] = site(step=-(10**50), num_steps=10**50, last_seen=-1e300, loss=1e300)
     made["evaluations"] = [scored(name, 0, float("nan")), scored(huge, 18, 1e300, [huge, "\x1b[2J", *LANGUAGES])]
     made["ledger"] = {"size": 90, "root": huge, "witnessed": {name: -(10**30)}}
     return made

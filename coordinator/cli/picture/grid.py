@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from rich.cells import cell_len, set_cell_size
@@ -69,13 +70,11 @@ def grid(columns: Sequence[Column], width: int, styles: Sequence[str] = ()) -> G
     ordered = [c for c in others if c in chosen]
     gap = 2 if _total([*ordered, name]) + len(ordered) + 1 <= width and not folded else 1
     styles = styles or [""] * len(name.cells)
-    heads = _row(name, ordered, name.head, [c.head for c in ordered], folded, gap, width, "bold")
+    lay_out = partial(_row, name, ordered, folded=folded, gap=gap, width=width)
+    heads = lay_out(name.head, [c.head for c in ordered], style="bold")
     if folded and cell_len(name.head) < _INDENT:  # both on one line
         heads = [Text(set_cell_size(name.head, _INDENT) + heads[1].plain[_INDENT:], style="bold")]
-    rows = [
-        _row(name, ordered, text, [c.cells[i] for c in ordered], folded, gap, width, styles[i])
-        for i, text in enumerate(name.cells)
-    ]
+    rows = [lay_out(text, [c.cells[i] for c in ordered], style=styles[i]) for i, text in enumerate(name.cells)]
     used = sum(c.width + gap for c in ordered) + (_INDENT - gap if folded else name.width)
     return Grid(head=heads, rows=rows, rest=max(0, width - used - 2))
 
@@ -86,7 +85,15 @@ def _total(columns: Sequence[Column]) -> int:
 
 
 def _row(
-    name: Column, columns: Sequence[Column], first: str, cells: Sequence[str], folded: bool, gap: int, width: int, style: str
+    name: Column,
+    columns: Sequence[Column],
+    first: str,
+    cells: Sequence[str],
+    *,
+    folded: bool,
+    gap: int,
+    width: int,
+    style: str,
 ) -> list[Text]:
     rest = (" " * gap).join(column.cell(text) for column, text in zip(columns, cells, strict=True))
     if not folded:

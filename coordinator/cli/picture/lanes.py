@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One lane a site: what it did when, in the newest rounds, a character for each slice of time.
 
-    q queued   . ready, waits for others   t trains   u uploads   T both   + admitted   ! rejected, missed, declined
-    - in a round, it is not known how far      blank: no job, or nothing is known
+q queued   . ready, waits for others   t trains   u uploads   T both   + admitted   ! rejected, missed, declined
+- in a round, it is not known how far      blank: no job, or nothing is known
 """
 
 from collections.abc import Iterable
@@ -83,7 +83,7 @@ def lane(document: Document, site: str, span: Span) -> str:
             cells[index] = _merged(cells[index], letter)
     for found in span.rounds:
         verdict, at_us = found["verdicts"].get(site), found.get("verdicts_at_us", {}).get(site)
-        if verdict is not None and at_us is not None and 0 <= (at := span.cell(at_us / 1e6)):
+        if verdict is not None and at_us is not None and (at := span.cell(at_us / 1e6)) >= 0:
             cells[min(at, span.cells - 1)] = "+" if verdict["outcome"] == "admitted" else "!"
     return "".join(cells).rstrip()
 

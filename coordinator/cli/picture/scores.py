@@ -58,9 +58,7 @@ def scores_of(document: Document) -> Scores | None:
         return None
     first, now = min(sums), max(sums)
     mean = {n: {lang: total / weight for lang, (total, weight) in sums[n].items()} for n in (first, now)}
-    return Scores(
-        first_commits=first, first=mean[first], now_commits=now, now=mean[now], num_sites=len(sites[now])
-    )
+    return Scores(first_commits=first, first=mean[first], now_commits=now, now=mean[now], num_sites=len(sites[now]))
 
 
 def summary_lines(document: Document, found: Scores, width: int) -> list[Text]:
