@@ -52,15 +52,15 @@ def _bar(document: Document, now: float, width: int) -> list[Text]:
 
 
 def _forecast(document: Document, now: float, width: int) -> list[Text]:
-    found = document.get("forecast")
-    if not found:
+    found, commits = document.get("forecast"), document.get("commits_at_us")
+    if not found or not commits:
         return []
-    ends, late = found["ends_at_us"] / 1e6, now - document["commits_at_us"][-1] / 1e6
+    ends, late = found["ends_at_us"] / 1e6, now - commits[-1] / 1e6
     if late > _LATE * found["seconds_per_commit"] + 1:
         usual = f"one took {age(found['seconds_per_commit'])} over the last {found['num_commits']}"
         return wrapped(f"no commit for {in_words(late)}, where {usual}: no forecast", width, style="yellow")
-    left = f"end in about {in_words(max(0.0, ends - now))}, {moment(ends)}"
-    return wrapped(f"{left}, at the pace of the last {count(found['num_commits'], 'commit')}", width)
+    left = f"ends in about {in_words(max(0.0, ends - now))}, {moment(ends)}"
+    return wrapped(f"{left}, by the last {count(found['num_commits'], 'commit')}", width)
 
 
 def _before_start(document: Document, width: int) -> list[Text]:

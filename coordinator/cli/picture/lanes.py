@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One lane a site: what it did when, in the newest rounds, a character for each slice of time.
+"""One lane a site: what it did when, in the newest rounds, a character for the middle of each slice of time.
 
 q queued   . ready, waits for others   t trains   u uploads   T both   + admitted   ! rejected, missed, declined
 - in a round, it is not known how far      blank: no job, or nothing is known
@@ -7,7 +7,7 @@ q queued   . ready, waits for others   t trains   u uploads   T both   + admitte
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import inf
+from math import ceil, inf
 from typing import Any, Final
 
 from coordinator.cli.picture.words import Document
@@ -45,7 +45,15 @@ class Span:
         """The slice that a moment lies in; below 0 or beyond the last one outside of the span."""
         if not self.start <= at:
             return -1
-        return min(int((at - self.start) / (self.stop - self.start) * self.cells), self.cells)
+        return min(int(self._slices(at)), self.cells)
+
+    def within(self, since: float, until: float) -> range:
+        """The slices whose middle lies between two moments."""
+        first, stop = (ceil(self._slices(min(max(at, self.start), self.stop)) - 0.5) for at in (since, until))
+        return range(first, stop)
+
+    def _slices(self, at: float) -> float:
+        return (at - self.start) / (self.stop - self.start) * self.cells
 
 
 def span_of(document: Document, now: float, cells: int) -> Span | None:
@@ -78,8 +86,7 @@ def lane(document: Document, site: str, span: Span) -> str:
     """One site's lane."""
     cells = [" "] * span.cells
     for since, until, letter in _stretches(document, site, span):
-        first, last = max(0, span.cell(max(since, span.start))), span.cell(until)
-        for index in range(first, min(last + 1, span.cells)):
+        for index in span.within(since, until):
             cells[index] = _merged(cells[index], letter)
     for found in span.rounds:
         verdict, at_us = found["verdicts"].get(site), found.get("verdicts_at_us", {}).get(site)
@@ -97,8 +104,8 @@ def _merged(here: str, other: str) -> str:
 
 def _stretches(document: Document, site: str, span: Span) -> Iterable[tuple[float, float, str]]:
     log = document["sites_now"].get(site, {}).get("allocation_log", [])
-    ends = [at for at, _ in log[1:]] + [span.stop]
-    for (since, state), until in zip(log, ends, strict=True):
+    ends = [*(at for at, _ in log[1:]), span.stop]
+    for (since, state), until in zip(log, ends, strict=False):
         if state in _ALLOCATION and until >= span.start:
             yield since, until, _ALLOCATION[state]
     for found in span.rounds:

@@ -24,27 +24,42 @@ def _traffic(document: Document, width: int) -> list[Text]:
 
 
 def _cosigned(document: Document, width: int) -> list[Text]:
-    """Who is how far behind the head; who is missing where jobs wait for it."""
-    witnessed, total = document["ledger"].get("witnessed"), document["ledger"]["size"]
-    if witnessed is None:
+    """How far enough witnesses have cosigned, and who is how many leaves behind the head."""
+    reach = _reach(document)
+    if reach is None:
         return []
+    total, witnessed = document["ledger"]["size"], document["ledger"]["witnessed"]
     behind = {site: total - witnessed.get(site, 0) for site in document["sites"]}
-    current = sum(not missing for missing in behind.values())
     late = sorted((site for site in behind if behind[site] > 0), key=lambda site: -behind[site])
-    words = f"cosigned: the newest leaf by {current} of {count(len(behind), 'site')}"
+    words = f"cosigned: {count(reach, 'leaf', 'leaves')} by {_quorum(document)} of {count(len(behind), 'site')}"
     if late:
-        words += "; behind: " + listed((_behind(site, behind[site], total) for site in late), 4)
+        words += "; behind the newest: " + listed((_behind(site, behind[site], total) for site in late), 4)
     return wrapped(words, width, indent=2, style="dim")
 
 
 def short_ledger_line(document: Document, width: int) -> Text:
     """The same on one line, for a small terminal."""
-    ledger, sites = document["ledger"], document["sites"]
+    ledger, reach = document["ledger"], _reach(document)
     head = f"ledger: {count(ledger['size'], 'leaf', 'leaves')}, root {clip(str(ledger['root'])[:16], 16)}"
-    if "witnessed" in ledger:
-        current = sum(ledger["witnessed"].get(site, 0) >= ledger["size"] for site in sites)
-        head += f", cosigned by {current} of {len(sites)}"
+    if reach is not None:
+        head += f", {reach} cosigned by {_quorum(document)} of {len(document['sites'])}"
     return Text(clip(head, width), style="dim")
+
+
+def _quorum(document: Document) -> int:
+    """Witnesses that a checkpoint needs; a majority where an older coordinator does not say."""
+    found = document.get("witnesses") or {}
+    return max(1, int(found.get("quorum", len(document["sites"]) // 2 + 1)))
+
+
+def _reach(document: Document) -> int | None:
+    """Leaves under checkpoints that enough members have cosigned; None where nothing is said of it."""
+    witnessed = document["ledger"].get("witnessed")
+    if witnessed is None:
+        return None
+    sizes = sorted((witnessed.get(site, 0) for site in document["sites"]), reverse=True)
+    quorum = _quorum(document)
+    return max(0, min(sizes[quorum - 1], document["ledger"]["size"])) if quorum <= len(sizes) else 0
 
 
 def missing_witnesses(document: Document) -> str:

@@ -66,13 +66,8 @@ def summary_lines(document: Document, found: Scores, width: int) -> list[Text]:
     both, members = found.both, len(document["sites"])
     lines = []
     if both:
-        before, after = (fmean(side[lang] for lang in both) for side in (found.first, found.now))
-        change = f"{figure(before)} → {figure(after)}"
-        percent = f" ({100 * (after - before) / before:+.1f} %)" if before > 0 else ""
-        over = f"mean of {count(len(both), 'language')}"
-        commits = f"commit {found.first_commits} → {found.now_commits}"
         by = "" if found.num_sites >= members else f"; {found.num_sites} of {count(members, 'site')} scored it"
-        lines += wrapped(f"{_HEAD} {change}{percent}, {over}, {commits}{by}", width, indent=2, style="bold")
+        lines += wrapped(f"{_HEAD} {_mean_change(found, both)}{by}", width, indent=2, style="bold")
     worst = sorted(found.now, key=lambda lang: -found.now[lang])[:NUM_WORST]
     if len(found.now) > 1:
         lines += wrapped(f"worst: {', '.join(_change(found, lang) for lang in worst)}", width, indent=2)
@@ -82,6 +77,17 @@ def summary_lines(document: Document, found: Scores, width: int) -> list[Text]:
         words = ", ".join(_change(found, lang) for lang in worse[:NUM_WORST])
         lines += wrapped(f"WORSE than at first: {words}{rest}", width, indent=2, style="red")
     return lines
+
+
+def _mean_change(found: Scores, both: list[str]) -> str:
+    """The mean over languages that both models have, each language counting alike."""
+    before, after = (fmean(side[lang] for lang in both) for side in (found.first, found.now))
+    over = f"mean of {count(len(both), 'language')}"
+    if found.first_commits == found.now_commits:
+        return f"{figure(after)}, {over}, at commit {found.now_commits}"
+    percent = f" ({100 * (after - before) / before:+.1f} %)" if before > 0 else ""
+    commits = f"commit {found.first_commits} → {found.now_commits}"
+    return f"{figure(before)} → {figure(after)}{percent}, {over}, {commits}"
 
 
 def _gain(found: Scores, language: str) -> float:

@@ -63,7 +63,7 @@ def _scaled(number: object) -> tuple[str, str]:
 
 def newest_moment(document: Document, clock: float) -> float:
     """Unix seconds now: the reader's clock, unless something in the document is later by the coordinator's."""
-    seen: list[float] = [s.get("last_seen") or 0.0 for s in document["sites_now"].values()]
-    commits = [at / 1e6 for at in document.get("commits_at_us", ())]
-    opened = [found.get("opened_at_us", 0) / 1e6 for found in document["round_log"][-1:]]
-    return max((clock, *seen, *commits, *opened))
+    moments = [clock, *(seen.get("last_seen") or 0.0 for seen in document["sites_now"].values())]
+    moments += [at / 1e6 for at in document.get("commits_at_us", ())]
+    moments += [found.get("opened_at_us", 0) / 1e6 for found in document["round_log"][-1:]]
+    return max(map(float, moments))
