@@ -17,7 +17,7 @@ from coordinator.cli.picture.head import title
 from coordinator.cli.picture.whole import Contact, picture
 from coordinator.cli.picture.words import name, verdict
 from coordinator.cli.show import print_run
-from federation.cli.screen import can_redraw, shown, terminal
+from federation.cli.screen import can_redraw, print_lines, shown, terminal
 from federation.durations import in_words
 from federation.errors import DirectoryBusyError, FederationError
 from federation.terminal_text import one_line
@@ -25,6 +25,9 @@ from federation.terminal_text import one_line
 ENDED: Final = ("completed", "aborted")
 LAST_LOOKS: Final = 60
 """At a completed run whose last scores are still to come."""
+
+LEFT_TO_THE_SHELL: Final = 2
+"""Lines of a terminal below a picture that stays: a last word, and the prompt."""
 
 Document = dict[str, Any]
 Look = Callable[[], Document]
@@ -120,17 +123,18 @@ def _print_documents(sight: Sight, look: Look, rest: Callable[[], None]) -> None
 
 
 def _draw(sight: Sight, look: Look, rest: Callable[[], None]) -> None:
-    """The picture in place; when it is left, the newest one stays on the terminal as a whole."""
+    """The picture in place; when it is left, the newest one stays on the terminal."""
 
     def draw(width: int, height: int | None) -> list[Text]:
         return picture(sight.document, sight.clock(), width, height, sight.contact())
 
+    console = terminal()
     try:
-        with shown(terminal(), draw):
+        with shown(console, draw):
             for _ in _looks(sight, look, rest):
                 pass
     finally:
-        print_run(sight.document)
+        print_lines(console, lambda width, _: draw(width, console.height - LEFT_TO_THE_SHELL))
 
 
 def _print_lines(sight: Sight, look: Look, rest: Callable[[], None]) -> None:

@@ -16,7 +16,10 @@ from federation.terminal_text import MAX_CHARS, one_line, printable
     ("text", "shown"),
     [
         ("a site\nof two\r\n\tlines", "a site of two lines"),
-        ("\x1b[2J\x1b]0;owned\x07", "\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}]0;owned\N{REPLACEMENT CHARACTER}"),
+        (
+            "\x1b[2J\x1b]0;owned\x07",
+            "\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}]0;owned\N{REPLACEMENT CHARACTER}",
+        ),
         ("\u202egnp.exe", "\N{REPLACEMENT CHARACTER}gnp.exe"),
         ("zero\u200bwidth", "zero\N{REPLACEMENT CHARACTER}width"),
         ("\ud800", "\N{REPLACEMENT CHARACTER}"),

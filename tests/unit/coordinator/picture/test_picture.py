@@ -85,7 +85,9 @@ def test_a_commit_that_is_late_makes_no_forecast() -> None:
 
 def test_why_it_is_paused_comes_once() -> None:
     reason = "3 rounds in a row abandoned; in round 18: beta (missed: no-answer)"
-    document = run_document(state="paused", reason=reason, problems=[f"run demo is paused: {reason}", "site x is revoked"])
+    document = run_document(
+        state="paused", reason=reason, problems=[f"run demo is paused: {reason}", "site x is revoked"]
+    )
     found = text(document)
     assert found.count("in a row abandoned") == 1
     assert f"! {reason} ! site x is revoked" in found
