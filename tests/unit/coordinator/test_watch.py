@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`run watch`: a coordinator that goes away and comes back, documents for programs, a terminal, and a reader that left."""
+"""`run watch`: a coordinator that goes away and comes back, documents for programs, terminals, a reader that left."""
 
 import io
 import json
