@@ -63,7 +63,9 @@ class Sight:
             # Another command of the same operator may hold her directory for as long as it waits for a reply.
             if not error.retryable and not isinstance(error, DirectoryBusyError):
                 raise
-            self.trouble, self.back_after = error.diagnostics(), 0.0
+            if not (self.trouble and isinstance(error, DirectoryBusyError)):  # which says less than what is known
+                self.trouble = error.diagnostics()
+            self.back_after = 0.0
             self.lost_at = asked_at if self.lost_at is None else self.lost_at
             return
         self.document, self.seen_at, self.trouble = document, self.clock(), ""

@@ -100,5 +100,6 @@ def contact_lines(trouble: str, lost_for: float, seen_at: float, width: int) -> 
     if not trouble:
         return []
     clock = moment(seen_at)
-    words = f"NO CONTACT for {in_words(lost_for)}: {one_line(trouble, 160)} What follows is of {clock}."
-    return wrapped(words, width, style="bold reverse")
+    why = ". ".join(one_line(part) for part in trouble.rstrip(".").split("\n", 1))
+    words = f"NO CONTACT for {in_words(lost_for)}: {why}. What follows is of {clock}."
+    return wrapped(words, width, style="bold reverse", limit=1000)

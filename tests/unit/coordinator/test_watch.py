@@ -86,6 +86,14 @@ def test_a_first_look_that_fails_ends_it() -> None:
         Coordinator(LOST).watch()
 
 
+def test_another_command_does_not_hide_that_the_coordinator_is_away() -> None:
+    sight = Sight(run_document(), lambda: NOW)
+    there = Coordinator(LOST, DirectoryBusyError("another command"))
+    for _ in range(2):
+        sight.look(there.look)
+    assert sight.contact().trouble.startswith("nothing listens")
+
+
 def test_the_picture_counts_from_the_last_word() -> None:
     there = Coordinator(run_document(), LOST, LOST)
     sight = Sight(there.look(), lambda: there.now)

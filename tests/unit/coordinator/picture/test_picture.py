@@ -108,7 +108,7 @@ def test_jobs_that_wait_for_cosignatures_are_something_to_see_to() -> None:
 
 def test_a_coordinator_that_is_away() -> None:
     found = " ".join(shown(run_document(), trouble="nothing listens there", lost_for=130.0, seen_at=NOW - 130))
-    assert found.startswith("NO CONTACT for 2 minutes: nothing listens there What follows is of 2026-09-21 14:11 UTC.")
+    assert found.startswith("NO CONTACT for 2 minutes: nothing listens there. What follows is of 2026-09-21 14:11 UTC.")
 
 
 def test_a_clock_that_is_behind_makes_no_negative_ages() -> None:
