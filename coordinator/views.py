@@ -22,7 +22,7 @@ from coordinator.suggestions import NOTHING
 from coordinator.timeline import RoundTimes, RunTimes
 from federation.errors import FederationError, UsageError
 from federation.kernels.dispatch import compiler
-from federation.leaves import Outcome
+from federation.leaves import EvaluationRecordedV1, Outcome
 from federation.messages import Query, QueryKind, QueryReply
 from federation.rounds import Federation, Round, RoundState, Run
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 NEWEST_ROUNDS = 50
+
+MAX_EVALUATIONS = 400
+"""Newest evaluations in a document, which has to fit into a message; those of the first model come with them."""
 
 
 def answer_query(coordinator: Coordinator, query: Query) -> tuple[QueryReply, tuple[str, ...]]:
@@ -122,7 +125,7 @@ def run_document(coordinator: Coordinator, run: Run) -> Document:
         "round_log": [round_document(run.rounds[number], times.rounds.get(number, RoundTimes())) for number in newest],
         "heads": [{"fragment": i, "version": v.number, "theta": v.theta_digest} for i, v in enumerate(run.heads())],
         "bytes": bytes_document(run),
-        "evaluations": [evaluation_document(e) for e in run.evaluations],
+        "evaluations": [evaluation_document(e) for e in newest_evaluations(run)],
         "ledger": ledger(coordinator),
         "abort": list(of_abort(state, run)),
     }
@@ -190,6 +193,13 @@ def bytes_document(run: Run) -> Document:
     up = sum(v.payload_bytes for r in run.rounds.values() for v in r.admitted())
     down = sum(r.commit.blob_bytes for r in committed if r.commit) * len(run.plan.members)
     return {"up": up, "down": down, "tokens": sum(v.new_tokens for r in run.rounds.values() for v in r.admitted())}
+
+
+def newest_evaluations(run: Run) -> list[EvaluationRecordedV1]:
+    """All evaluations of a run, or what there is room for."""
+    older, newest = run.evaluations[:-MAX_EVALUATIONS], run.evaluations[-MAX_EVALUATIONS:]
+    first = min((found.num_commits for found in run.evaluations), default=0)
+    return [*(found for found in older if found.num_commits == first), *newest]
 
 
 def evaluation_document(evaluation: Any) -> Document:
