@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Documents of runs as a coordinator sends them: small, large, and hostile. No coordinator is asked."""
 
 from typing import Any
