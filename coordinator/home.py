@@ -13,6 +13,8 @@ mailbox/<peer>/{in,out}         one per site and operator
 snapshots/<run>/<fragment>.json which blob is a version's snapshot (made for late joiners, dropped at the next one)
 status/<site>.json              newest report of each site (volatile, bounded)
 telemetry/<site>.jsonl          step metrics (volatile, bounded)
+phases/<site>.jsonl             when each site was first heard to train and upload in a round (volatile, bounded)
+dashboard/                      the dashboard's own: server key, used links (it writes nowhere else)
 """
 
 from dataclasses import dataclass

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
+from coordinator.dashboard.settings import DashboardSection
 from federation.config import Section, load_toml, parse_toml
 from federation.errors import ConfigError
 from federation.limits import DEFAULT_LIMITS
@@ -102,6 +103,7 @@ class CoordinatorConfig(Section):
 
     network: NetworkSection = NetworkSection()
     aggregation: AggregationSection = AggregationSection()
+    dashboard: DashboardSection = DashboardSection()
 
 
 def load_coordinator_config(directory: Path) -> CoordinatorConfig:
@@ -146,6 +148,18 @@ max_blob_bytes = {limits.max_blob_bytes}
 # Threads that examine payloads and compute commits; 0: one per processor.
 [aggregation]
 num_threads = {AggregationSection().num_threads}
+
+# The consortium's view in a browser: read-only, closed but for certificates and one-time links.
+[dashboard]
+# ADDRESS:PORT that `coordinator serve` opens it on, such as "0.0.0.0:8444"; empty: none.
+listen = ""
+# https://HOST as browsers reach it; empty: what `listen` says.
+url = ""
+# PEM files, relative to this directory; empty: it makes its own certificate and prints the fingerprint.
+certificate = ""
+key = ""
+# Fields of the page for everybody; empty: no such page.
+public = []
 """
     parse_toml(text, NETWORK_FILE, CoordinatorConfig)
     return text

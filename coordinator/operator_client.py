@@ -195,7 +195,7 @@ def connect(operator_dir: Path, coordinator_dir: Path | None) -> tuple[OperatorC
     key = load_operator_key(fs)
     operator = fs.read(OPERATOR_ID).decode().strip()
     remote = coordinator_dir is None and credentials.read_endpoint(fs) is not None
-    coordinator = None if remote else RealFileSystem(coordinator_dir or _beside(operator_dir))
+    coordinator = None if remote else RealFileSystem(coordinator_dir or beside(operator_dir))
     roster = _remote_roster(fs, operator) if coordinator is None else _shared_roster(fs, coordinator)
     _check_operator(roster, operator, signing.public_bytes(key), enrolled=remote)
     if roster.coordinator is None:
@@ -254,8 +254,20 @@ def _remote_roster(fs: RealFileSystem, operator: str) -> Roster:
     return renew(fs).current
 
 
-def _beside(operator_dir: Path) -> Path:
-    """The one coordinator directory beside an operator's."""
+def known_roster(operator_dir: Path, coordinator_dir: Path | None) -> Roster:
+    """The newest roster that is on this machine; nobody is asked.
+
+    Raises:
+        ConfigError: there is none.
+        RosterError: one breaks a rule.
+    """
+    if goes_over_network(operator_dir, coordinator_dir):
+        return credentials.require_rosters(RealFileSystem(operator_dir), time.time_ns() // 1000).current
+    return load_rosters(RealFileSystem(coordinator_dir or beside(operator_dir)), time.time_ns() // 1000).current
+
+
+def beside(operator_dir: Path) -> Path:
+    """The one coordinator directory beside an operator's. Raises ConfigError: there is none, or several."""
     parent = operator_dir.resolve().parent
     found = sorted(p.parent.parent for p in parent.glob("*/keys/coordinator.pem"))
     if len(found) != 1:

@@ -19,6 +19,7 @@ from coordinator.inbox import Examiner
 from coordinator.inputs import CommandReceived, Input, RosterAccepted, Tick
 from coordinator.invite_documents import Invites, invite_document
 from coordinator.observations import Observations
+from coordinator.phases import PhaseLog
 from coordinator.snapshots import Snapshots
 from coordinator.space import short_of_disk
 from coordinator.suggestions import StartBoard
@@ -126,6 +127,7 @@ class Coordinator:
             manifest_of=self.manifest_of,
         )
         self.telemetry = TelemetryStore(self.fs)
+        self.phases = PhaseLog(self.fs)
         self.starts = StartBoard()
         self.timelines = Timelines(self.ledger)
         self.examiner = Examiner(
@@ -310,7 +312,9 @@ class Coordinator:
             self._suspicious(site, f"cosignature: {error}")
 
     def _status(self, site: str, status: SiteStatus, header: Header, now: float) -> None:
+        before = self.observations.sites.get(site)
         self.observations = self.observations.seen(site, status, now)
+        self.phases.note(site, before.progress if before else {}, self.observations.sites[site].progress)
         observation_store.save(self.fs, site, self.observations.sites[site])
         self.timelines.reported(self.state.runs.values(), site, self.observations.sites[site])
         self._wanted[site] = status.blobs_wanted

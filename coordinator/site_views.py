@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.consequences import of_revocation
 from coordinator.openings import opening_view
 from coordinator.round_trips import round_trip_document, slow_couriers
+from federation import egress
 from federation.errors import FederationError, UsageError
 from federation.ids import short
 from federation.kernels.dispatch import compiler
@@ -19,6 +22,7 @@ from federation.roster import KeyUse, RequestKind, Roster
 from federation.rounds import Federation, RoundState, Run, RunState
 
 if TYPE_CHECKING:
+    from coordinator.observations import SiteSeen
     from coordinator.service import Coordinator
 
 Document = dict[str, Any]
@@ -100,7 +104,31 @@ def site_line(coordinator: Coordinator, site: str) -> Document:
         "waited_for": _waited_for(state, site),
         "revoked_key": short(state.revoked.get(site, "")),
         "round_trip": round_trip_document(state, coordinator.observations, site),
+        "facts": facts_document(seen),
+        "clock_skew_seconds": clock_skew_seconds(seen),
     }
+
+
+def facts_document(seen: SiteSeen | None) -> Document | None:
+    """What the site says about itself, as it said it; None of an older agent, and where something in it is nothing that
+    an honest agent says: a text that is not on the egress list, a figure that is not finite.
+    """
+    facts = seen.status.facts if seen else None
+    if facts is None or any(egress.problems(facts)):
+        return None
+    figures = (figure for entry in facts.budgets for figure in dataclasses.astuple(entry))
+    is_finite = all(isfinite(figure) for figure in figures if isinstance(figure, float))
+    return dataclasses.asdict(facts) if is_finite else None
+
+
+def clock_skew_seconds(seen: SiteSeen | None) -> float | None:
+    """By how much the newest report's receipt, by the coordinator's clock, lies behind its writing, by the site's.
+
+    It is not the clocks' difference alone: the courier's way is in it, up to hours with a spool. Far below zero the
+    site's clock certainly is ahead; far above, compare it with `round_trip`. None where the site did not say when.
+    """
+    sent_at_us = seen.status.sent_at_us if seen else 0
+    return round(seen.received_at - sent_at_us / 1e6, 3) if seen and sent_at_us else None
 
 
 def site_state(state: Federation, site: str) -> str:

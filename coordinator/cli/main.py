@@ -3,6 +3,7 @@
 
 import click
 
+from coordinator.cli.dashboard import dashboard
 from coordinator.cli.enroll import operator_enroll
 from coordinator.cli.invites import operator_invite
 from coordinator.cli.runs import round_group, run
@@ -20,7 +21,7 @@ def cli() -> None:
 
 operator.add_command(operator_invite)
 operator.add_command(operator_enroll)
-for command in (init, operator, roster, serve, status, run, site, round_group):
+for command in (init, operator, roster, serve, status, run, site, round_group, dashboard):
     cli.add_command(command)
 
 

@@ -149,7 +149,8 @@ def _agent_sign(fs: RealFileSystem, config: SiteConfig) -> AgentSign:
     last = newest_owner(fs, layout.LOCK)
     if last is None:
         return AgentSign(runs=False, died=False, sentence="none ran yet")
-    return AgentSign(runs=False, died=not last.released, sentence=f"the last one was {described(last)}")
+    owner, _ = last
+    return AgentSign(runs=False, died=not owner.released, sentence=f"the last one was {described(owner)}")
 
 
 def _preflights(fs: RealFileSystem, view: SiteView) -> Iterator[tuple[str, PreflightReport]]:
