@@ -144,7 +144,9 @@ def missed(run: Run) -> Document:
     return {site: dict(reasons) for site, reasons in sorted(counts.items())}
 
 
-def site_document(state: Federation, observations: Observations, run: Run, site: str, times: RunTimes) -> Document:
+def site_document(
+    state: Federation, observations: Observations, run: Run, site: str, times: RunTimes | None = None
+) -> Document:
     """What is known of a site now."""
     seen = observations.sites.get(site)
     open_reports = [p for p in seen.status.participations if p.run == run.id] if seen else []
@@ -162,7 +164,7 @@ def site_document(state: Federation, observations: Observations, run: Run, site:
         "seconds_per_step": allocations[-1].seconds_per_step if allocations else 0.0,
         "waits_for_witnesses": bool(seen and seen.status.waits_for_witnesses),
         "applied": [a for a in seen.status.applied if a.startswith(f"{run.id}:")] if seen else [],
-        **site_details(run, site, seen, times),
+        **site_details(run, site, seen, times or RunTimes(run.id)),
     }
 
 
