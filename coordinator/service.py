@@ -27,6 +27,7 @@ from coordinator.suggestions import StartBoard
 from coordinator.tails import Tails, allowed_blobs
 from coordinator.telemetry import TelemetryStore
 from coordinator.ticks import conditions
+from coordinator.timeline import Timelines
 from coordinator.views import answer_query, metrics_question
 from federation import leaves as lv
 from federation import signing, wire
@@ -134,6 +135,7 @@ class Coordinator:
             fs=self.fs, blobs=self.blobs, in_background=self.in_background, on_done=lambda: self.on_work_done()
         )
         self.starts = StartBoard()
+        self.timelines = Timelines(self.ledger)
         self.examiner = Examiner(
             blobs=self.blobs,
             manifest_of=self.manifest_of,
@@ -142,6 +144,7 @@ class Coordinator:
         )
         for site, seen in self.observations.sites.items():
             self.tails.reported(site, seen.status.ledger_size)
+            self.timelines.reported(self.state.runs.values(), site, seen)
 
     @property
     def consortium(self) -> str:
@@ -321,6 +324,7 @@ class Coordinator:
         self.observations = self.observations.seen(site, status, now)
         self.phases.note(site, before.progress if before else {}, self.observations.sites[site].progress)
         observation_store.save(self.fs, site, self.observations.sites[site])
+        self.timelines.reported(self.state.runs.values(), site, self.observations.sites[site])
         self._wanted[site] = status.blobs_wanted
         self._snapshots_wanted[site] = status.snapshots_wanted
         self.tails.reported(site, status.ledger_size, header.received_through, header.roster_version)

@@ -192,16 +192,16 @@ def network_document(coordinator: Coordinator) -> Document:
     return found if isinstance(found, dict) else {}
 
 
-def problems(coordinator: Coordinator) -> list[str]:
-    """What somebody has to see to, in sentences."""
+def problems(coordinator: Coordinator, only_run: str = "") -> list[str]:
+    """What somebody has to see to, in sentences. `only_run`: leaves out what concerns another run."""
     state, observations = coordinator.state, coordinator.observations
+    runs = [run for name, run in sorted(state.runs.items()) if only_run in ("", name)]
     made = [
-        f"run {run.id} is paused: {run.pause.sentence}"
-        for _, run in sorted(state.runs.items())
-        if run.state is RunState.PAUSED and run.pause
+        f"run {run.id} is paused: {run.pause.sentence}" for run in runs if run.state is RunState.PAUSED and run.pause
     ]
-    made += [f"run {run}: {sentence}" for run, sentence in sorted(observations.short_of_disk.items())]
-    made += [sentence for _, run in sorted(state.runs.items()) if (sentence := _cannot_open(coordinator, run))]
+    short = observations.short_of_disk
+    made += [f"run {run.id}: {short[run.id]}" for run in runs if run.id in short]
+    made += [sentence for run in runs if (sentence := cannot_open(coordinator, run))]
     made += slow_couriers(state, observations)
     if not compiler():
         made.append("nothing compiles arithmetic here: commits take several times as long; install numba")
@@ -218,7 +218,7 @@ def problems(coordinator: Coordinator) -> list[str]:
     return made
 
 
-def _cannot_open(coordinator: Coordinator, run: Run) -> str:
+def cannot_open(coordinator: Coordinator, run: Run) -> str:
     """Why no further round of a running run can open, "" if one can or none is left to open.
 
     By the quorum of who was ready when the newest report came: a look at the state needs no clock.

@@ -15,7 +15,8 @@ from coordinator.cli.confirm import confirm, confirm_option
 from coordinator.cli.create import create_run
 from coordinator.cli.export import export_model, model_sentence
 from coordinator.cli.export_metrics import export_metrics, metrics_sentence, refuse_mixed_options
-from coordinator.cli.show import print_run, print_runs, watch_run
+from coordinator.cli.show import print_run, print_runs
+from coordinator.cli.watch import watch_run
 from coordinator.exports.formats import FORMATS
 from coordinator.operator_client import OperatorClient, connect, goes_over_network, new_id
 from federation.durable.real import RealFileSystem
@@ -152,7 +153,14 @@ def show(run_id: str, operator_dir: Path, coordinator_dir: Path | None, wait_sec
 
 @run.command("watch")
 @click.argument("run_id", metavar="NAME")
-@click.option("--every", "every_seconds", default=1.0, show_default=True, help="Seconds between two looks.")
+@click.option(
+    "--every",
+    "every_seconds",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks.",
+)
 @operator_options
 def watch(
     run_id: str,
@@ -162,7 +170,11 @@ def watch(
     wait_seconds: float,
     as_json: bool,
 ) -> None:
-    """Follows a run until it ends (or Ctrl-C); with --json one document a line."""
+    """Follows a run until it ends (or Ctrl-C), also while the coordinator is away; with --json one document a line.
+
+    A letter in a site's lane is what it did then: q queued, . waited for others, t trained, u uploaded, T both; + its
+    update was admitted, ! it was not; - it was in a round, not known how far.
+    """
 
     if goes_over_network(operator_dir, coordinator_dir):
         _watch_stream(operator_dir, run_id, every_seconds, wait_seconds, as_json)
