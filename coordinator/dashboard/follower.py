@@ -202,8 +202,8 @@ class Follower:
                     self.view.history.times.phase(site, change)
                     changed = True
         for site in telemetry_sites(self._fs):
-            for line in self._tails.setdefault(site, Tail(self._fs, site)).new():
-                changed = self.view.losses.add(site, line) or changed
+            for record in self._tails.setdefault(site, Tail(self._fs, site)).new():
+                changed = self.view.losses.add(site, record) or changed
         return changed
 
     def _fault(self, what: str, text: str) -> bool:
