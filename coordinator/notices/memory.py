@@ -3,7 +3,7 @@
 
 A notice waits until it has held for `hold_seconds` without a break; then it BEGINS. It is said again when it is WORSE
 (its severity rose, and stayed so for `hold_seconds`) and every `repeat_seconds` (REPEATS; not what is only good to
-know). It ENDS when it has been gone for `hold_seconds` without a break. So what flaps is said once in that time at most.
+know). It ENDS when it has been gone for `hold_seconds` without a break. What flaps is said once in that time at most.
 
 `now` is a clock of the day and may be set: a time in memory that lies ahead of it counts as now.
 """

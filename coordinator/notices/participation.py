@@ -159,7 +159,7 @@ def _language_regression(
         if old is None or old.num_bytes != score.num_bytes or old.bits_per_byte <= 0:
             continue
         percent = 100.0 * (score.bits_per_byte / old.bits_per_byte - 1.0)
-        if percent > thresholds.language_regression_percent:
+        if score.bits_per_byte > old.bits_per_byte * (1.0 + thresholds.language_regression_percent / 100.0):
             words = f"{score.language} {old.bits_per_byte:.3f} to {score.bits_per_byte:.3f} (+{percent:.1f}%)"
             worse.append((percent, words))
     if worse:

@@ -14,7 +14,6 @@ from typing import Final
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from tenacity.nap import sleep_using_event
-from tenacity.stop import stop_when_event_set
 from tenacity.wait import wait_random_exponential
 
 from coordinator.notices.delivery import ANSWER_SECONDS, Delivery, NotTakenError, RefusedError
@@ -204,7 +203,7 @@ class Sender:
             return backoff(state) if asked is None else min(asked, self._pace.longest_asked_seconds)
 
         return Retrying(
-            stop=stop_when_event_set(self._closing) | (lambda _: self._is_old(saying)),
+            stop=lambda _: self._closing.is_set() or self._is_old(saying),
             wait=wait,
             sleep=sleep_using_event(self._closing),
             retry=retry_if_exception_type(NotTakenError),
