@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever comes and goes, flaps, gets worse, cannot be judged or is interrupted by a restart: nothing is said twice."""
+"""Whatever comes, goes, flaps, gets worse, cannot be judged or meets a restart: nothing is said twice."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,7 +26,7 @@ LOOKS = st.lists(
         st.frozensets(st.sampled_from(KINDS), max_size=1),
         st.booleans(),
     ),
-    max_size=60,
+    max_size=40,
 )
 
 
@@ -57,7 +57,7 @@ def history(looks: list[Look]) -> tuple[list[Saying], Memory, float]:
     return said, memory, now
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(LOOKS)
 def test_nothing_is_said_twice(looks: list[Look]) -> None:
     said, memory, _ = history(looks)
@@ -84,7 +84,7 @@ def test_nothing_is_said_twice(looks: list[Look]) -> None:
         assert (open_since is not None) == (key in memory.told)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(LOOKS)
 def test_what_ends_is_said_to_end(looks: list[Look]) -> None:
     said, memory, now = history(looks)
@@ -99,7 +99,7 @@ def test_what_ends_is_said_to_end(looks: list[Look]) -> None:
         assert events.count(Event.BEGINS) == events.count(Event.ENDS)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(LOOKS)
 def test_nothing_is_said_that_did_not_hold(looks: list[Look]) -> None:
     """Each begin was the case in every look of the last minute."""
