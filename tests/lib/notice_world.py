@@ -70,7 +70,6 @@ def saying(number: int = 0, severity: Severity = Severity.CRITICAL, at: float = 
         "why": "because",
         "advice": "Do it.",
         "run": "demo",
-        "since": at - 90,
     }
     made = notice(Kind.RUN_PAUSED, severity, since=at - 90, **(fields | texts))
     return Saying(id=f"id-{number}", event=Event.BEGINS, at=at, severity=severity, notice=made)
