@@ -11,7 +11,7 @@ from typing import Final
 
 from coordinator.notices.notice import Kind, Notice, Severity, key_of, notice
 from coordinator.notices.run_conditions import run_notices
-from coordinator.notices.site_conditions import certificate_severity, days_left_words, site_notices
+from coordinator.notices.site_conditions import certificate_severity, days_left_words, expiry_severity, site_notices
 from coordinator.notices.snapshot import Snapshot
 from coordinator.notices.text import sentences
 from coordinator.notices.thresholds import DEFAULTS, Thresholds
@@ -119,8 +119,8 @@ def _ledger(snapshot: Snapshot) -> Iterator[Notice]:
 
 def _roster(snapshot: Snapshot, now: float, thresholds: Thresholds) -> Iterator[Notice]:
     left = snapshot.roster_expires_at_us / 1e6 - now
-    severity = certificate_severity(left, thresholds) if snapshot.roster_expires_at_us else None
-    if severity is not None:
+    severity = expiry_severity(left, thresholds.roster_days, thresholds.roster_critical_days)
+    if severity is not None and snapshot.roster_expires_at_us:
         yield notice(
             Kind.ROSTER_EXPIRY,
             severity,

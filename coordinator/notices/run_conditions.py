@@ -73,7 +73,7 @@ def expected_round_seconds(run: Run, thresholds: Thresholds) -> float:
     bounds = run.plan.bounds
     extra = max((m.courier_round_trip_seconds for m in run.plan.members), default=0)
     steps = bounds.answer_seconds + bounds.training_seconds + bounds.upload_seconds + 3 * extra
-    limit = max(float(min(bounds.max_round_seconds, steps)), _LEAST_ROUND_BOUND)
+    limit = max(min(thresholds.round_limit_share * bounds.max_round_seconds, steps), _LEAST_ROUND_BOUND)
     pace = round_pace(run, thresholds)
     if len(pace) < thresholds.round_pace_least_rounds:
         return limit

@@ -28,7 +28,7 @@ def heard_at(snapshot: Snapshot, site: str) -> float:
 
 def is_silent(snapshot: Snapshot, site: str, now: float, thresholds: Thresholds) -> bool:
     """Whether a site should have been heard of by now."""
-    allowed = thresholds.silent_seconds + courier_seconds(snapshot, site)
+    allowed = thresholds.silent_seconds + thresholds.silent_round_trips * courier_seconds(snapshot, site)
     return now - heard_at(snapshot, site) > allowed
 
 

@@ -31,11 +31,16 @@ def site_notices(snapshot: Snapshot, now: float, thresholds: Thresholds) -> Iter
         yield from _budgets(snapshot, site, thresholds)
 
 
-def certificate_severity(seconds_left: float, thresholds: Thresholds) -> Severity | None:
+def expiry_severity(seconds_left: float, days: float, critical_days: float) -> Severity | None:
     """How bad it is that something expires in so many seconds; None if it does not matter yet."""
-    if seconds_left <= thresholds.certificate_critical_days * _DAY:
+    if seconds_left <= critical_days * _DAY:
         return Severity.CRITICAL
-    return Severity.WARNING if seconds_left <= thresholds.certificate_days * _DAY else None
+    return Severity.WARNING if seconds_left <= days * _DAY else None
+
+
+def certificate_severity(seconds_left: float, thresholds: Thresholds) -> Severity | None:
+    """The same of a certificate."""
+    return expiry_severity(seconds_left, thresholds.certificate_days, thresholds.certificate_critical_days)
 
 
 def days_left_words(seconds_left: float) -> str:

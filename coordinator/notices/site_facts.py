@@ -47,13 +47,14 @@ def budgets(status: SiteStatus) -> Iterator[BudgetLine]:
     """What the site says of its budgets, by run."""
     facts: Any = getattr(status, "facts", None)
     for entry in getattr(facts, "budgets", ()) or ():
+        unit = str(getattr(entry, "native_unit", ""))  # without one nothing is known of its price
         yield BudgetLine(
             run=str(getattr(entry, "run", "")),
-            gpu_hours=sum(_number(entry, f"gpu_hours_{part}") for part in ("effective", "discarded", "idle")),
+            gpu_hours=sum(_number(entry, f"gpu_hours_{part}") for part in ("effective", "discarded", "open", "idle")),
             gpu_hours_limit=_number(entry, "gpu_hours_limit"),
-            native_unit=str(getattr(entry, "native_unit", "")),
+            native_unit=unit,
             native_spent=_number(entry, "native_spent"),
-            native_limit=_number(entry, "native_limit"),
+            native_limit=_number(entry, "native_limit") if unit else 0.0,
         )
 
 

@@ -187,6 +187,10 @@ def test_every_notice_and_every_threshold_is_on_the_page_about_them() -> None:
         (r"has used (\d+)% of its budget", thresholds.budget_percent),
         (r"from (\d+)% critical", thresholds.budget_critical_percent),
         (r"(\d+) days before it expires", thresholds.certificate_days),
+        (r"(\d+) days before: those", thresholds.roster_days),
+        (r"from (\d+) days critical", thresholds.roster_critical_days),
+        (r"always after (\d+)% of", 100 * thresholds.round_limit_share),
+        (r"and (\d+) round trips of its courier", thresholds.silent_round_trips),
         (r"no sign of life for (\d+) s", thresholds.away_seconds),
     ):
         assert [float(found) for found in re.findall(words, told)] == [value], words
