@@ -13,6 +13,7 @@ mailbox/<peer>/{in,out}         one per site and operator
 snapshots/<run>/<fragment>.json which blob is a version's snapshot (made for late joiners, dropped at the next one)
 status/<site>.json              newest report of each site (volatile, bounded)
 telemetry/<site>.jsonl          step metrics (volatile, bounded)
+dashboard/notices.json          which notices were told, and which are still to be sent (no evidence)
 """
 
 from dataclasses import dataclass
