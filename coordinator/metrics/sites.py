@@ -9,7 +9,6 @@ from coordinator.metrics.snapshot import Snapshot
 from coordinator.observations import SiteSeen
 from federation.exposition import Sample, foreign
 from federation.messages import AllocationReport, AllocationState, Phase
-from federation.rounds import Run
 
 STATES = ("active", "drained", "revoked")
 WAITING = "waiting"
@@ -32,9 +31,8 @@ def site_samples(snapshot: Snapshot) -> Iterator[Sample]:
             if run.is_member(site):
                 yield from _in_run(run.id, site, seen)
         for budget in facts_of(seen.status).budgets:
-            run = runs.get(budget.run)
-            if run is not None and run.is_member(site):
-                yield from _budget(run, site, budget)
+            if budget.run in runs and runs[budget.run].is_member(site):
+                yield from _budget(budget.run, site, budget)
 
 
 def _state(snapshot: Snapshot, site: str) -> str:
@@ -85,16 +83,16 @@ def _allocation(run: str, site: str, found: AllocationReport) -> Iterator[Sample
         yield metric.STEP_SECONDS.of(found.seconds_per_step, run, site)
 
 
-def _budget(run: Run, site: str, found: BudgetFacts) -> Iterator[Sample]:
+def _budget(run: str, site: str, found: BudgetFacts) -> Iterator[Sample]:
     uses = {"effective": found.effective_seconds, "discarded": found.discarded_seconds, "idle": found.idle_seconds}
-    yield from (metric.SITE_GPU_SECONDS.of(s, run.id, site, use) for use, s in uses.items() if s is not None)
+    yield from (metric.SITE_GPU_SECONDS.of(s, run, site, use) for use, s in uses.items() if s is not None)
     if found.limit_seconds is not None:
-        yield metric.SITE_GPU_LIMIT.of(found.limit_seconds, run.id, site)
+        yield metric.SITE_GPU_LIMIT.of(found.limit_seconds, run, site)
     if found.forecast_seconds is not None:
-        yield metric.SITE_GPU_FORECAST.of(found.forecast_seconds, run.id, site)
+        yield metric.SITE_GPU_FORECAST.of(found.forecast_seconds, run, site)
     if found.native_spent is not None:
-        yield metric.SITE_NATIVE.of(found.native_spent, run.id, site, found.native_unit)
+        yield metric.SITE_NATIVE.of(found.native_spent, run, site, found.native_unit)
     if found.native_limit is not None:
-        yield metric.SITE_NATIVE_LIMIT.of(found.native_limit, run.id, site, found.native_unit)
+        yield metric.SITE_NATIVE_LIMIT.of(found.native_limit, run, site, found.native_unit)
     if found.ratio is not None:
-        yield metric.SITE_BUDGET.of(found.ratio, run.id, site)
+        yield metric.SITE_BUDGET.of(found.ratio, run, site)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the ledger and the reports say, as samples: who is silent, what a quorum lacks, and which score is the newest."""
+"""What the ledger and the reports say, as samples: who is silent, what a quorum lacks, which score is the newest."""
 
 from dataclasses import replace
 from typing import Any
@@ -144,7 +144,8 @@ def test_what_a_site_calls_itself_cannot_break_the_text() -> None:
     report(world, "alpha", software='<script>"\n' + "x" * 10_000_000)
     lines = render(snapshot_of(world)).decode().splitlines()
     (line,) = [line for line in lines if line.startswith("federation_site_info{")]
-    assert line.startswith('federation_site_info{site="alpha",software="<script>\\"xxx') and len(line) < 200
+    assert line.startswith('federation_site_info{site="alpha",software="<script>\\"xxx')
+    assert len(line) < 200
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------

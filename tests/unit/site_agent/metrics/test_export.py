@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file that an agent leaves for node_exporter: whole at any time, no oftener than it should be, never in the way."""
+"""The file that an agent leaves for node_exporter: whole at any time, not too often, never in the way."""
 
 import logging
 import stat
