@@ -42,6 +42,7 @@ PAGES = [
         "doctor.md",
         "notifications.md",
         "exports.md",
+        "monitoring.md",
     )
 ]
 PROGRAMS: dict[str, click.Command] = {"site-agent": cli, "coordinator": coordinator_cli, "federation": federation}
