@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from dataclasses import asdict
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from coordinator.consequences import of_abort
+from coordinator.disagreement import disagreements
 from coordinator.observations import Observations
 from coordinator.site_views import network_document, problems, site_line, site_state, sites_document
 from coordinator.suggestions import NOTHING
 from federation.errors import FederationError, UsageError
 from federation.kernels.dispatch import compiler
-from federation.leaves import Outcome
+from federation.leaves import Outcome, TasksEvaluatedV1
 from federation.messages import Query, QueryKind, QueryReply
 from federation.rounds import Federation, Round, RoundState, Run
 
@@ -112,6 +114,8 @@ def run_document(coordinator: Coordinator, run: Run) -> Document:
         "heads": [{"fragment": i, "version": v.number, "theta": v.theta_digest} for i, v in enumerate(run.heads())],
         "bytes": bytes_document(run),
         "evaluations": [evaluation_document(e) for e in run.evaluations],
+        "tasks": [tasks_document(e) for e in run.task_evaluations],
+        "disagreements": list(disagreements(run)),
         "ledger": ledger(coordinator),
         "abort": list(of_abort(state, run)),
     }
@@ -188,6 +192,17 @@ def evaluation_document(evaluation: Any) -> Document:
         "versions": list(evaluation.versions),
         "bits_per_byte": {s.language: s.bits_per_byte for s in evaluation.scores},
         "num_bytes": {s.language: s.num_bytes for s in evaluation.scores},
+    }
+
+
+def tasks_document(evaluation: TasksEvaluatedV1) -> Document:
+    """One site's scores of benchmark tasks of one model."""
+    return {
+        "site": evaluation.site,
+        "request": evaluation.request,
+        "commits": evaluation.num_commits,
+        "versions": list(evaluation.versions),
+        "scores": [asdict(score) for score in evaluation.scores],
     }
 
 

@@ -15,6 +15,8 @@ from federation.errors import DeadlineExceededError
 
 ENDED: Final = ("completed", "aborted")
 NUM_ROUNDS_SHOWN: Final = 10
+NUM_TASKS_SHOWN: Final = 20
+NUM_DISAGREEMENTS_SHOWN: Final = 5
 LAST_LOOKS: Final = 60
 """At a completed run whose last scores are still to come."""
 
@@ -132,6 +134,10 @@ def _render(document: Document) -> Group:
     scores = _scores(document)
     if scores is not None:
         parts.append(scores)
+    tasks = _tasks(document)
+    if tasks is not None:
+        parts.append(tasks)
+    parts += [Text(f"sites disagree: {found}", style="yellow") for found in _disagreements(document)]
     if document["missed"]:
         parts.append(Text(f"missed: {_missed(document['missed'])}", style="yellow"))
     return Group(*parts, Text(tail, style="dim"))
@@ -187,3 +193,32 @@ def _scores(document: Document) -> Table | None:
         scores = by_commits[commits]
         table.add_row(f"at commit {commits}", *(f"{scores[lang]:.2f}" if lang in scores else "" for lang in languages))
     return table
+
+
+def _tasks(document: Document) -> Table | None:
+    """Scores of benchmark tasks: per site those of the newest model that it scored and that is not reverted."""
+    newest: dict[str, Document] = {}
+    for evaluation in document.get("tasks", ()):  # an older coordinator says nothing of them
+        before = newest.get(evaluation["site"])
+        if evaluation["commits"] <= document["commits"] and (not before or evaluation["commits"] >= before["commits"]):
+            newest[evaluation["site"]] = evaluation
+    if not newest:
+        return None
+    table = Table(box=None)
+    for name in ("task", "language", "metric", "site", "score", "95% interval", "at commit"):
+        table.add_column(name)
+    rows = ((score, site, found["commits"]) for site, found in sorted(newest.items()) for score in found["scores"])
+    ordered = sorted(rows, key=lambda row: (row[0]["task"], row[0]["language"], row[0]["metric"], row[1]))
+    for score, site, commits in ordered[:NUM_TASKS_SHOWN]:
+        interval = f"{score['low']:.3f} to {score['high']:.3f}"
+        names = (score["task"], score["language"], score["metric"])
+        table.add_row(*names, site, f"{score['score']:.3f}", interval, str(commits))
+    if len(ordered) > NUM_TASKS_SHOWN:
+        table.add_row(f"{len(ordered) - NUM_TASKS_SHOWN} more: --json")
+    return table
+
+
+def _disagreements(document: Document) -> list[str]:
+    found = document.get("disagreements", [])
+    more = len(found) - NUM_DISAGREEMENTS_SHOWN
+    return [*found[:NUM_DISAGREEMENTS_SHOWN], *([f"in {count(more, 'further case')}: --json"] if more > 0 else [])]
