@@ -140,6 +140,7 @@ def _status_lines(view: SiteView, preflights: Mapping[str, PreflightReport]) -> 
             runs = "ran" if item.allocation.state == AllocationState.ENDED else "runs"
             lines.append(f"    job {item.allocation.allocation} {runs} on {preflight_line(preflights[item.run])}")
         lines += [f"    {verdict.line()}" for verdict in item.verdicts]
+        lines += [f"    {sentence}" for sentence in item.tasks]
     return lines
 
 
