@@ -131,7 +131,7 @@ def _run_view(run: Run, state: AgentState, seen: Observations, allocation_state:
 
 
 def _tasks(run: str, state: AgentState) -> tuple[str, ...]:
-    newest = next((found for key, found in reversed(state.tasks.items()) if key[0] == run), None)
+    newest = next((state.tasks[key] for key in reversed(list(state.tasks)) if key[0] == run), None)
     if newest is None:
         return ()
     num_scores, commits = len(newest.evaluation.scores), newest.evaluation.num_commits

@@ -9,7 +9,7 @@ path is in FEDERATION_WORK_ORDER.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -103,7 +103,7 @@ class CommandScorer:
         write_record(self._fs, f"{self._work}/{ORDER_FILE}", command)
         return command
 
-    def _run(self, order: TaskCommandOrder) -> Iterator[TaskProgress]:
+    def _run(self, order: TaskCommandOrder) -> Generator[TaskProgress, None, CommandEnd | None]:
         """Its end, None if it took too long. Whoever drops this kills it."""
         directory = self._fs.real_path(self._work)
         environment = command_environment(os.environ, directory / ORDER_FILE) | _hugging_face(os.environ)

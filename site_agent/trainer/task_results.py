@@ -14,6 +14,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final
@@ -85,6 +86,7 @@ def _parsed(path: Path) -> Mapping[str, Any]:
 
 
 def _of_task(raw: Mapping[str, Any], task: Task) -> tuple[list[TaskScore], list[str]]:
+    """Its scores, and why there are no others."""
     metrics = _below(raw, "results", task.harness_task)
     if not isinstance(metrics, dict):
         return [], ["the command left no results of it"]
@@ -93,38 +95,36 @@ def _of_task(raw: Mapping[str, Any], task: Task) -> tuple[list[TaskScore], list[
         return [], ["expected the number of its items (n-samples), found none"]
     if not version:
         return [], ["expected its version, found none; site.toml may state one"]
-    scores: list[TaskScore] = []
-    problems: list[str] = []
-    for key, value in metrics.items():
-        metric, _, rest = str(key).partition(",")
-        wanted = metric in task.metrics if task.metrics else not metric.endswith(_STDERR) and _is_number(value)
-        if not wanted:
-            continue
-        error = metrics.get(f"{metric}{_STDERR},{rest}" if rest else f"{metric}{_STDERR}")
-        interval = _interval(metric, value, error, num_items)
-        name = metric if rest in ("", "none") else f"{metric}.{rest}"
-        if interval is None or not re.fullmatch(METRIC_PATTERN, name, re.ASCII):
-            if task.metrics:
-                problems.append(f"{metric}: expected a finite number with a standard error, and a name of its form")
-            continue
-        scores.append(
-            TaskScore(
-                task=task.name,
-                language=task.language,
-                task_version=version,
-                metric=name,
-                num_items=num_items,
-                score=float(value),
-                low=interval[0],
-                high=interval[1],
-            )
-        )
-    missing = [m for m in task.metrics if not any(str(key).partition(",")[0] == m for key in metrics)]
-    problems += [f"the command left no {metric} of it" for metric in missing]
+    whole = TaskScore(
+        task=task.name,
+        language=task.language,
+        task_version=version,
+        metric="",
+        num_items=num_items,
+        score=0.0,
+        low=0.0,
+        high=0.0,
+    )
+    scores = [score for key in metrics if (score := _score(metrics, str(key), task, whole)) is not None]
+    found = {score.metric.partition(".")[0] for score in scores}
+    problems = [f"the command left no {metric} with a standard error" for metric in task.metrics if metric not in found]
     return scores, problems if scores or problems else ["the command left no metric with a standard error"]
 
 
-def _interval(metric: str, value: object, error: object, num_items: int) -> tuple[float, float] | None:
+def _score(metrics: Mapping[str, Any], key: str, task: Task, whole: TaskScore) -> TaskScore | None:
+    """The figure under a key such as "acc,none", None if it is not wanted, or no score."""
+    metric, _, rest = key.partition(",")
+    if metric.endswith(_STDERR) or (task.metrics and metric not in task.metrics):
+        return None
+    value, error = metrics[key], metrics.get(f"{metric}{_STDERR},{rest}" if rest else f"{metric}{_STDERR}")
+    interval = _interval(metric, value, error, whole.num_items)
+    name = metric if rest in ("", "none") else f"{metric}.{rest}"
+    if interval is None or not re.fullmatch(METRIC_PATTERN, name, re.ASCII):
+        return None
+    return replace(whole, metric=name, score=float(value), low=interval[0], high=interval[1])
+
+
+def _interval(metric: str, value: Any, error: Any, num_items: int) -> tuple[float, float] | None:
     if not _is_number(value):
         return None
     if metric in _PROPORTIONS and 0 <= value <= 1:
@@ -138,8 +138,9 @@ def _num_items(raw: Mapping[str, Any], task: Task) -> int:
     """As scored ("effective"), 0 where that is not told."""
     found = _below(raw, "n-samples", task.harness_task)
     value = found.get("effective", found.get("original")) if isinstance(found, dict) else found
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 < value < MAX_ITEMS
-    return int(value) if is_count else 0
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < MAX_ITEMS:
+        return 0
+    return value
 
 
 def _version(raw: Mapping[str, Any], task: Task) -> str:

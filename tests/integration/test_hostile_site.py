@@ -365,7 +365,13 @@ def test_only_task_scores_that_a_leaf_may_hold_are_recorded_and_once(caplog: pyt
 
     world = finished(HostileWorld(deed=deed))
     assert [(b.site, b.num_commits, b.scores) for b in world.bodies(TasksEvaluatedV1)] == [(EVIL, 0, (TASK,))]
-    for reason in ("finite numbers", "low <= score <= high", "items, found 0", "language of its form", "at most 1048576 bytes"):
+    for reason in (
+        "finite numbers",
+        "low <= score <= high",
+        "items, found 0",
+        "language of its form",
+        "at most 1048576 bytes",
+    ):
         assert reason in caplog.text
     assert "reboot" not in caplog.text
 

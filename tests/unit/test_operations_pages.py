@@ -25,7 +25,15 @@ from site_agent.site_config import SiteConfig
 ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "docs/operations" / name
-    for name in ("network.md", "agent-modes.md", "carriers.md", "new-site.md", "slurm.md", "doctor.md")
+    for name in (
+        "network.md",
+        "agent-modes.md",
+        "carriers.md",
+        "new-site.md",
+        "slurm.md",
+        "doctor.md",
+        "evaluation.md",
+    )
 ]
 PROGRAMS: dict[str, click.Command] = {"site-agent": cli, "coordinator": coordinator_cli, "federation": federation}
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -33,7 +33,9 @@ def tasks(site: str, *scores: lv.TaskScore, commits: int = 3, versions: tuple[in
     )
 
 
-def bits(site: str, bits_per_byte: float, num_bytes: int = 1000, versions: tuple[int, ...] = (3,)) -> lv.EvaluationRecordedV1:
+def bits(
+    site: str, bits_per_byte: float, num_bytes: int = 1000, versions: tuple[int, ...] = (3,)
+) -> lv.EvaluationRecordedV1:
     scores = (lv.LanguageScore(language="fi", bits_per_byte=bits_per_byte, num_bytes=num_bytes),)
     return lv.EvaluationRecordedV1(
         run="r", site=site, request=0, num_commits=3, versions=versions, scores=scores, evidence_digest=""

@@ -112,7 +112,12 @@ def tasks(site: str, commits: int, score: float, *names: str) -> dict[str, Any]:
 
 
 def test_the_newest_task_scores_of_each_site_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    found = [tasks("b", 0, 0.2, "quiz"), tasks("a", 1, 0.5, "quiz"), tasks("b", 1, 0.7, "quiz"), tasks("b", 5, 0.9, "quiz")]
+    found = [
+        tasks("b", 0, 0.2, "quiz"),
+        tasks("a", 1, 0.5, "quiz"),
+        tasks("b", 1, 0.7, "quiz"),
+        tasks("b", 5, 0.9, "quiz"),
+    ]
     lines = printed(document(commits=1, tasks=found), capsys)
     start = lines.index("task language metric site score 95% interval at commit")
     assert lines[start + 1 : start + 3] == [

@@ -64,7 +64,13 @@ def texts(descriptor: Descriptor, skipped: frozenset[str] = frozenset()) -> Iter
 def outgoing() -> set[tuple[str, str]]:
     """Of everything that a site's agent, courier or enrolment can send."""
     found = set(texts(message_pb2.Message.DESCRIPTOR, frozenset(FROM_ELSEWHERE)))
-    for message in (update_pb2.Update, update_pb2.Evaluation, update_pb2.TaskEvaluation, envelope_pb2.Envelope, roster_pb2.KeyRequest):
+    for message in (
+        update_pb2.Update,
+        update_pb2.Evaluation,
+        update_pb2.TaskEvaluation,
+        envelope_pb2.Envelope,
+        roster_pb2.KeyRequest,
+    ):
         found |= set(texts(message.DESCRIPTOR))
     for descriptor in courier_pb2.DESCRIPTOR.message_types_by_name.values():
         if descriptor.name not in TO_SITES | OF_OPERATORS:

@@ -54,7 +54,11 @@ def test_what_no_leaf_may_hold_has_a_reason_that_quotes_no_text(scores: tuple[Ta
 
 def test_wilsons_interval_is_the_published_one() -> None:
     # R, binom::binom.confint(x, n, methods="wilson")
-    for (right, items), expected in {(0, 10): (0.0, 0.2775), (5, 10): (0.2366, 0.7634), (81, 263): (0.2553, 0.3662)}.items():
+    for (right, items), expected in {
+        (0, 10): (0.0, 0.2775),
+        (5, 10): (0.2366, 0.7634),
+        (81, 263): (0.2553, 0.3662),
+    }.items():
         assert wilson(right, items) == pytest.approx(expected, abs=5e-5)
 
 

@@ -56,11 +56,19 @@ def test_without_tasks_there_is_nothing_to_do(site_dir: Path) -> None:
     [
         ('path = "quiz.jsonl"', "", "evaluation.tasks[1]: expected either path or harness_task, found neither"),
         ('path = "quiz.jsonl"', 'path = "q"\nharness_task = "q"', "either path or harness_task, found both"),
-        ('path = "quiz.jsonl"', 'path = "none.jsonl"', "evaluation.tasks[1].path: expected a file of items, found none at"),
+        (
+            'path = "quiz.jsonl"',
+            'path = "none.jsonl"',
+            "evaluation.tasks[1].path: expected a file of items, found none at",
+        ),
         ('name = "belebele"\nlanguage = "deu_Latn"', 'name = "quiz"\nlanguage = "de"', "each name and language once"),
         ("/opt/bin/lm_eval", "lm_eval", "evaluation.command: expected the absolute path of an executable first"),
         ("command =", "max_seconds = 5 #", "evaluation.command: expected the command that scores harness_task"),
-        ('harness_task = "belebele_deu_Latn"', 'path = "quiz.jsonl"', "expected none, since no task has a harness_task"),
+        (
+            'harness_task = "belebele_deu_Latn"',
+            'path = "quiz.jsonl"',
+            "expected none, since no task has a harness_task",
+        ),
         ('name = "quiz"', 'name = "Quiz!"', "lower-case letters, digits, hyphens and underscores"),
         ('language = "de"', 'language = "german"', "a language code such as de, deu or deu_Latn"),
         ("every_commits = 5", "every_commits = -1", "evaluation.every_commits"),

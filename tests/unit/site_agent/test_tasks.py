@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmark tasks as the agent sees them: when they are due, what is signed, what is posted, what the operator is told."""
+"""Benchmark tasks as the agent sees them: when they are due, what is signed and posted, what the operator is told."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -147,7 +147,13 @@ def test_at_the_end_a_job_is_started_for_the_last_model_and_stopped_after_it() -
     for commits in (0, 1):
         s.leaf(
             lv.EvaluationRecordedV1(
-                run=RUN, site=SITE, request=0, num_commits=commits, versions=(commits,), scores=(scored,), evidence_digest=""
+                run=RUN,
+                site=SITE,
+                request=0,
+                num_commits=commits,
+                versions=(commits,),
+                scores=(scored,),
+                evidence_digest="",
             )
         )
     s.job(execution=Execution.ENDED, end=JobEndSeen(code="wall-time", sentence="", failed=False))

@@ -19,7 +19,9 @@ from site_agent.inner_loop.tasks import MAX_ATTEMPTS, NobodyScores
 from site_agent.jobs import ChainLink, EndCode, EvaluationOrder, StopOrder, TaskFile, read_record, write_record
 from site_agent.task_orders import Task
 
-SCORE = TaskScore(task="quiz", language="de", task_version="1", metric="acc", num_items=9, score=0.0, low=-9.0, high=9.0)
+SCORE = TaskScore(
+    task="quiz", language="de", task_version="1", metric="acc", num_items=9, score=0.0, low=-9.0, high=9.0
+)
 
 
 class Scorer:
@@ -121,7 +123,9 @@ def test_a_round_order_comes_before_the_rest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "done"), [(0.0, False), (5.0, True)])
-def test_a_job_that_never_waits_gives_them_so_many_seconds_at_a_time(tmp_path: Path, seconds: float, done: bool) -> None:
+def test_a_job_that_never_waits_gives_them_so_many_seconds_at_a_time(
+    tmp_path: Path, seconds: float, done: bool
+) -> None:
     case = Case(tmp_path, toy_manifest())
     case.order(*range(NUM_ROUNDS))
     case.end(*range(NUM_ROUNDS))
@@ -207,7 +211,9 @@ def test_a_job_is_not_idle_while_a_command_works(tmp_path: Path) -> None:
     assert (found.scores, scorer.pieces) == ((SCORE,), 50)
 
 
-def test_a_full_disk_ends_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_disk_ends_no_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     case = Case(tmp_path, toy_manifest())
     ordered(case, 1)
     loop, scorer = None, Scorer()
