@@ -105,8 +105,8 @@ def _of_task(raw: Mapping[str, Any], task: Task) -> tuple[list[TaskScore], list[
         low=0.0,
         high=0.0,
     )
-    scores = [score for key in metrics if (score := _score(metrics, str(key), task, whole)) is not None]
-    found = {score.metric.partition(".")[0] for score in scores}
+    by_key = {key: score for key in metrics if (score := _score(metrics, key, task, whole)) is not None}
+    scores, found = list(by_key.values()), {key.partition(",")[0] for key in by_key}
     problems = [f"the command left no {metric} with a standard error" for metric in task.metrics if metric not in found]
     return scores, problems if scores or problems else ["the command left no metric with a standard error"]
 
