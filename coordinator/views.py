@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 NEWEST_ROUNDS = 50
+NEWEST_TASK_SCORES = 5000
 
 
 def answer_query(coordinator: Coordinator, query: Query) -> tuple[QueryReply, tuple[str, ...]]:
@@ -114,7 +115,7 @@ def run_document(coordinator: Coordinator, run: Run) -> Document:
         "heads": [{"fragment": i, "version": v.number, "theta": v.theta_digest} for i, v in enumerate(run.heads())],
         "bytes": bytes_document(run),
         "evaluations": [evaluation_document(e) for e in run.evaluations],
-        "tasks": [tasks_document(e) for e in run.task_evaluations],
+        "tasks": newest_tasks(run),
         "disagreements": list(disagreements(run)),
         "ledger": ledger(coordinator),
         "abort": list(of_abort(state, run)),
@@ -193,6 +194,18 @@ def evaluation_document(evaluation: Any) -> Document:
         "bits_per_byte": {s.language: s.bits_per_byte for s in evaluation.scores},
         "num_bytes": {s.language: s.num_bytes for s in evaluation.scores},
     }
+
+
+def newest_tasks(run: Run) -> list[Document]:
+    """Task evaluations, the newest last, as many as hold `NEWEST_TASK_SCORES`: a reply has a longest length."""
+    shown: list[Document] = []
+    num_scores = 0
+    for evaluation in reversed(run.task_evaluations):
+        num_scores += len(evaluation.scores)
+        if num_scores > NEWEST_TASK_SCORES:
+            break
+        shown.insert(0, tasks_document(evaluation))
+    return shown
 
 
 def tasks_document(evaluation: TasksEvaluatedV1) -> Document:

@@ -65,9 +65,10 @@ def due_tasks(run: Run, settings: AgentSettings, state: AgentState, seen: Observ
 
     One that was missed is left out: tasks may take long, and are never caught up on.
     """
-    wanted = (*_requested(run)[-1:], *_scheduled_tasks(run, settings.tasks_every)[-1:])
-    if settings.tasks_every < 0 or not wanted:
+    if settings.tasks_every < 0:
         return ()
+    newest = _points(run, settings.tasks_every)[-1]
+    wanted = (*_requested(run)[-1:], (run.id, 0, newest, versions_after(run, newest)))
     owed = (k for k in wanted if k not in state.tasks and not _has_tasks(run, settings.site, k))
     starts = catch_up.starts_of(run, state, seen)
     return tuple(key for key in owed if catch_up.can_build(run, key[3], starts, seen))
@@ -75,12 +76,12 @@ def due_tasks(run: Run, settings: AgentSettings, state: AgentState, seen: Observ
 
 def may_sign_tasks(run: Run, settings: AgentSettings, state: AgentState, key: EvaluationKey) -> bool:
     """Whether a job was rightly asked for these scores, even if a newer model's are due by now."""
-    wanted = (*_requested(run), *_scheduled_tasks(run, settings.tasks_every))
-    return key in wanted and key not in state.tasks and not _has_tasks(run, settings.site, key)
-
-
-def _scheduled_tasks(run: Run, every: int) -> tuple[EvaluationKey, ...]:
-    return tuple((run.id, 0, n, versions_after(run, n)) for n in _points(run, every)) if every >= 0 else ()
+    if settings.tasks_every < 0 or key in state.tasks or _has_tasks(run, settings.site, key):
+        return False
+    _, request, num_commits, versions = key
+    if request:
+        return key in _requested(run)
+    return num_commits in _points(run, settings.tasks_every) and versions == versions_after(run, num_commits)
 
 
 def _has_tasks(run: Run, site: str, key: EvaluationKey) -> bool:

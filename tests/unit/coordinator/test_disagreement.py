@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sites that scored the same model and disagree are found, and nobody else."""
 
+import time
 from dataclasses import replace
 
 from coordinator.disagreement import MAX_FINDINGS, disagreements
@@ -98,3 +99,14 @@ def test_the_newest_models_come_first_and_there_is_an_end() -> None:
     found = disagreements(run(*many))
     assert len(found) == MAX_FINDINGS
     assert [sum(line.startswith(f"model of {n} commits") for line in found) for n in (3, 2)] == [60, 40]
+
+
+def test_a_thousand_rounds_of_twenty_sites_are_looked_at_quickly() -> None:
+    languages = [f"{a}{b}" for a in "abcdef" for b in "abcdef"]
+    scores = tuple(lv.LanguageScore(language=code, bits_per_byte=2.0, num_bytes=100) for code in languages)
+    many = [
+        replace(bits(f"s{n}", 2.0, versions=(m,)), num_commits=m, scores=scores) for m in range(1000) for n in range(20)
+    ]
+    began = time.process_time()
+    assert disagreements(run(*many)) == ()
+    assert time.process_time() - began < 2.0
