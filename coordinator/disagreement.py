@@ -28,7 +28,8 @@ Subject: TypeAlias = tuple[str, ...]
 def disagreements(run: Run) -> tuple[str, ...]:
     """One sentence for each pair of sites that disagree about one of the `NEWEST_MODELS`, the newest first."""
     by_model: dict[Model, list[Evaluation]] = defaultdict(list)
-    for evaluation in (*run.evaluations, *run.task_evaluations):
+    everything: list[Evaluation] = [*run.evaluations, *run.task_evaluations]
+    for evaluation in everything:
         by_model[evaluation.num_commits, evaluation.versions].append(evaluation)
     found: list[str] = []
     for model in sorted(by_model, reverse=True)[:NEWEST_MODELS]:
