@@ -129,13 +129,13 @@ def evaluated(world: World, site: str, num_commits: int, **scores: float) -> Non
 
 
 def eventful_world() -> World:
-    """Two commits, the newer one reverted by nobody; a third round is open, and its run paused."""
+    """Two commits; a third round is open, and the run is paused."""
     world = World(num_rounds=5, bounds=replace(BOUNDS, max_round_seconds=400))
     evaluated(world, "alpha", 0, fi=2.0, mt=3.0)
     for number in (0, 1):
         world.ready()
         world.tick(100)
-        committed(world, number)
+        committed(world, number, cosine=0.5 - number / 4)
     evaluated(world, "alpha", 2, fi=1.5, mt=3.5)
     world.ready()
     world.tick(100)
