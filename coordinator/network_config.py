@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""coordinator.toml of a coordinator's directory: where it listens, how much of it one peer may use, its threads."""
+"""coordinator.toml of a coordinator's directory: where it listens, what a peer may use, its threads, whom it tells."""
 
 import ipaddress
 import json
@@ -9,7 +9,9 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
-from federation.config import Section, load_toml, parse_toml
+from coordinator.dashboard.settings import DashboardSection
+from coordinator.notices.config import AlertsSection, NotificationSection, notification_problems
+from federation.config import Section, parse_toml, raise_if_any, read_config_text
 from federation.errors import ConfigError
 from federation.limits import DEFAULT_LIMITS
 from federation.rpc.credentials import Endpoint
@@ -102,6 +104,9 @@ class CoordinatorConfig(Section):
 
     network: NetworkSection = NetworkSection()
     aggregation: AggregationSection = AggregationSection()
+    dashboard: DashboardSection = DashboardSection()
+    alerts: AlertsSection = AlertsSection()
+    notifications: Annotated[tuple[NotificationSection, ...], Field(strict=False)] = ()
 
 
 def load_coordinator_config(directory: Path) -> CoordinatorConfig:
@@ -111,7 +116,12 @@ def load_coordinator_config(directory: Path) -> CoordinatorConfig:
         ConfigError: with one sentence for every problem: file, key, expected, found, line.
     """
     path = directory / NETWORK_FILE
-    return load_toml(path, CoordinatorConfig) if path.exists() else CoordinatorConfig()
+    if not path.exists():
+        return CoordinatorConfig()
+    text = read_config_text(path)
+    config = parse_toml(text, path.name, CoordinatorConfig)
+    raise_if_any(path.name, notification_problems(config.notifications), text=text)
+    return config
 
 
 def network_text(*, listen: str = "", endpoint: str = "") -> str:
@@ -146,6 +156,18 @@ max_blob_bytes = {limits.max_blob_bytes}
 # Threads that examine payloads and compute commits; 0: one per processor.
 [aggregation]
 num_threads = {AggregationSection().num_threads}
+
+# The consortium's view in a browser: read-only, closed but for certificates and one-time links.
+[dashboard]
+# ADDRESS:PORT that `coordinator serve` opens it on, such as "0.0.0.0:8444"; empty: none.
+listen = ""
+# https://HOST as browsers reach it; empty: what `listen` says.
+url = ""
+# PEM files, relative to this directory; empty: it makes its own certificate and prints the fingerprint.
+certificate = ""
+key = ""
+# Fields of the page for everybody; empty: no such page.
+public = []
 """
     parse_toml(text, NETWORK_FILE, CoordinatorConfig)
     return text

@@ -24,12 +24,22 @@ def forget(fs: FileSystem, site: str) -> None:
         fs.remove(f"{STATUS}/{site}.json")
 
 
+def read_seen(fs: FileSystem, path: str) -> SiteSeen:
+    """One file of a site's newest report.
+
+    Raises:
+        ObjectNotFoundError: there is none.
+        ValidationError: it is of another release, or no report.
+    """
+    return _SEEN.validate_json(fs.read(path))
+
+
 def load(fs: FileSystem) -> Observations:
     """What was known before a restart. An unreadable file is as good as none: the site will report again."""
     sites: dict[str, SiteSeen] = {}
     for name in fs.list(STATUS):
         try:
-            sites[name.removesuffix(".json")] = _SEEN.validate_json(fs.read(f"{STATUS}/{name}"))
+            sites[name.removesuffix(".json")] = read_seen(fs, f"{STATUS}/{name}")
         except ValidationError:
             continue
     return Observations(sites=sites)

@@ -21,7 +21,7 @@ from federation.blobs.store import BlobStore
 from federation.directory_lock import DirectoryLock
 from federation.durable.real import RealFileSystem
 from federation.errors import ConfigError, DeadlineExceededError, ObjectNotFoundError, UsageError
-from federation.ids import COORDINATOR
+from federation.ids import COORDINATOR, is_digest
 from federation.mailbox.carrier import carry_both
 from federation.mailbox.mailbox import Mailbox
 from federation.messages import Command, CommandReply, Query, QueryReply
@@ -89,6 +89,7 @@ class OperatorClient:
     operator: str
     mailbox: Mailbox
     blobs: BlobStore
+    roster: Roster
     public: bytes
 
     def command(self, command: Command, wait_seconds: float) -> CommandReply:
@@ -152,12 +153,20 @@ class OperatorClient:
             body = received.message.body
             if isinstance(body, CommandReply | QueryReply) and body.id == wanted:
                 found = body
+            elif isinstance(body, QueryReply):
+                self._forget(body)
             self.mailbox.done(received.sequence)
         if found is not None:
             self.mailbox.acknowledge()
             self.mailbox.prune()
             self.carrying.carry()
         return found
+
+    def _forget(self, reply: QueryReply) -> None:
+        """Nobody waits for this reply any more. An export goes, it is of no further use; a model's blobs are."""
+        export = json.loads(reply.document).get("export", "") if reply.document else ""
+        if is_digest(export):
+            self.blobs.delete(export)
 
 
 def new_id() -> str:
@@ -195,7 +204,7 @@ def connect(operator_dir: Path, coordinator_dir: Path | None) -> tuple[OperatorC
     key = load_operator_key(fs)
     operator = fs.read(OPERATOR_ID).decode().strip()
     remote = coordinator_dir is None and credentials.read_endpoint(fs) is not None
-    coordinator = None if remote else RealFileSystem(coordinator_dir or _beside(operator_dir))
+    coordinator = None if remote else RealFileSystem(coordinator_dir or beside(operator_dir))
     roster = _remote_roster(fs, operator) if coordinator is None else _shared_roster(fs, coordinator)
     _check_operator(roster, operator, signing.public_bytes(key), enrolled=remote)
     if roster.coordinator is None:
@@ -211,6 +220,7 @@ def connect(operator_dir: Path, coordinator_dir: Path | None) -> tuple[OperatorC
         operator=operator,
         mailbox=mailbox,
         blobs=blobs,
+        roster=roster,
         public=roster.coordinator.public,
     )
     return client, Hold(lock, carrying)
@@ -254,8 +264,20 @@ def _remote_roster(fs: RealFileSystem, operator: str) -> Roster:
     return renew(fs).current
 
 
-def _beside(operator_dir: Path) -> Path:
-    """The one coordinator directory beside an operator's."""
+def known_roster(operator_dir: Path, coordinator_dir: Path | None) -> Roster:
+    """The newest roster that is on this machine; nobody is asked.
+
+    Raises:
+        ConfigError: there is none.
+        RosterError: one breaks a rule.
+    """
+    if goes_over_network(operator_dir, coordinator_dir):
+        return credentials.require_rosters(RealFileSystem(operator_dir), time.time_ns() // 1000).current
+    return load_rosters(RealFileSystem(coordinator_dir or beside(operator_dir)), time.time_ns() // 1000).current
+
+
+def beside(operator_dir: Path) -> Path:
+    """The one coordinator directory beside an operator's. Raises ConfigError: there is none, or several."""
     parent = operator_dir.resolve().parent
     found = sorted(p.parent.parent for p in parent.glob("*/keys/coordinator.pem"))
     if len(found) != 1:

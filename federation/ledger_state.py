@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from federation import leaves as lv
+from federation.long_tuple import LongTuple
 from federation.schedule import Schedule
 
 
@@ -114,7 +115,7 @@ class Run:
     pause: lv.RunPausedV1 | None = None
     last_round_end_us: int = 0
     requests: tuple[lv.EvaluationRequestedV1, ...] = ()
-    evaluations: tuple[lv.EvaluationRecordedV1, ...] = ()
+    evaluations: LongTuple[lv.EvaluationRecordedV1] = field(default_factory=LongTuple)
 
     def heads(self) -> tuple[Version, ...]:
         """The current version of each fragment."""

@@ -8,6 +8,7 @@ from dataclasses import Field, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
+from federation.long_tuple import LongTuple
 from federation.rounds import Federation
 
 
@@ -32,7 +33,7 @@ def _plain(value: object) -> object:
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, frozenset):
         return sorted((_plain(entry) for entry in value), key=str)
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple | list | LongTuple):
         return [_plain(entry) for entry in value]
     if isinstance(value, float):
         return value.hex()

@@ -105,7 +105,7 @@ class Observer:
 
     @property
     def judge(self) -> ManifestJudge:
-        """The site's policy, as it is in force."""
+        """The policy in force."""
         return self._judge
 
     def adopt(self, judge: ManifestJudge) -> None:

@@ -18,7 +18,8 @@ LEAVES_PER_SEGMENT: Final = 256
 """As many as one full tile of C2SP's tiled logs has hashes."""
 
 _CACHED_SEGMENTS: Final = 4
-_MAX_SEGMENT_BYTES: Final = LEAVES_PER_SEGMENT * (DEFAULT_LIMITS.max_leaf_bytes + 8)
+MAX_SEGMENT_BYTES: Final = LEAVES_PER_SEGMENT * (DEFAULT_LIMITS.max_leaf_bytes + 8)
+"""Longest segment file."""
 
 
 class Segments:
@@ -121,7 +122,7 @@ class Segments:
         """Removes what lies beyond `size`: a torn or unpromised tail, and later files."""
         segment = self._size // LEAVES_PER_SEGMENT
         for name in self._fs.list(self._base):
-            if name > _name(segment):
+            if name > segment_name(segment):
                 self._fs.remove(f"{self._base}/{name}")
         path = self._path(segment)
         if self._fs.exists(path) and self._fs.size(path) > self._tail_bytes:
@@ -143,7 +144,7 @@ class Segments:
 
     def _scan(self, segment: int) -> Scan:
         path = self._path(segment)
-        return scan_records(self._fs.read(path, max_bytes=_MAX_SEGMENT_BYTES) if self._fs.exists(path) else b"")
+        return scan_records(self._fs.read(path, max_bytes=MAX_SEGMENT_BYTES) if self._fs.exists(path) else b"")
 
     def _check(self, segment: int, scan: Scan, expected: int) -> None:
         """Raises CorruptObjectError if fewer than `expected` leaves are intact."""
@@ -156,10 +157,11 @@ class Segments:
             )
 
     def _path(self, segment: int) -> str:
-        return f"{self._base}/{_name(segment)}"
+        return f"{self._base}/{segment_name(segment)}"
 
 
-def _name(segment: int) -> str:
+def segment_name(segment: int) -> str:
+    """File of a segment."""
     return f"{segment:06d}.seg"
 
 

@@ -18,7 +18,6 @@ from slurm_bed.settings import ACCOUNT, CLUSTER, EMPTY_ACCOUNT, NODE, BedSetting
 START_SECONDS: Final = 60.0
 COMMAND_SECONDS: Final = 60.0
 _COMMANDS: Final = ("munged", "mariadbd", "mariadb", "slurmdbd", "slurmctld", "slurmd", "sbatch", "sacct", "setpriv")
-_SYSTEM_TABLES: Final = Path("/usr/share/mysql/mysql_system_tables.sql")
 _FOREIGN: Final = ("SLURM", "SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SRUN_", "MYSQL_")
 _SILENT: Final = ("*", "unknown", "not_responding")
 _CLOSED: Final = (*_SILENT, "down", "fail", "drain", "inval")
@@ -243,15 +242,15 @@ class SlurmBed:
         # Nothing here has to survive a power cut.
         settings = ["--innodb-flush-method=nosync", "--innodb-flush-log-at-trx-commit=0", "--sync-frm=0"]
         settings += ["--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M"]
-        argv = ["mariadbd", "--no-defaults", "--user=root", f"--datadir={self.directory / 'database'}"]
+        data = ["--no-defaults", "--user=root", f"--datadir={self.directory / 'database'}"]
+        if not (self.directory / "database" / "mysql").exists():  # slurmdbd keeps a stored procedure in a system table
+            self.run(["mariadb-install-db", *data, "--skip-test-db", "--auth-root-authentication-method=normal"])
+        argv = ["mariadbd", *data]
         # No grant tables: only who may enter the directory of the socket can ask, and no password has to be made.
         argv += [f"--socket={socket}", "--skip-networking", "--skip-grant-tables", *settings]
         self._daemons.start("mariadbd", argv, self.full_environment)
         client = ["mariadb", "--no-defaults", f"--socket={socket}"]
         self._wait_for_answer("mariadbd", [*client, "--execute=select 1"])
-        # slurmdbd keeps a stored procedure, which lies in a system table.
-        self.run([*client, "--execute=create database if not exists mysql"])
-        self.run([*client, "mysql"], input=_SYSTEM_TABLES.read_text())
 
     def _make_accounts(self) -> None:
         user = pwd.getpwuid(os.geteuid()).pw_name

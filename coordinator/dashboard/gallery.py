@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pages made once for everybody who looks at the same moment: two hundred viewers cost one rendering."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import parse_qsl, urlsplit
+
+from coordinator.dashboard.follower import Follower
+from coordinator.dashboard.liveness import Liveness
+from coordinator.dashboard.page import Page
+from coordinator.dashboard.pages.request import Asked
+from coordinator.dashboard.render import render_main
+from coordinator.dashboard.site_map import arranged, build
+from federation.durable import FileSystem
+from federation.errors import UsageError
+
+MAX_PAGES: Final = 256
+FRESH_SECONDS: Final = 5.0
+"""A page is made anew after so long even if nothing was heard: open rounds grow in its timeline."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A rendered page. `number`: of the view that it shows."""
+
+    page: Page
+    main: str
+    number: int
+    made_at: float
+
+
+@dataclass
+class Gallery:
+    """Renders and remembers.
+
+    Attributes:
+        liveness: as looked at last; whoever owns the gallery renews it.
+    """
+
+    fs: FileSystem
+    follower: Follower
+    public: tuple[str, ...]
+    liveness: Liveness
+    _shown: OrderedDict[tuple[str, bool], Shown] = field(default_factory=OrderedDict)
+
+    def asked(self, query: Mapping[str, str], auditor: bool, now: float) -> Asked:
+        """What a page is made from, now."""
+        return Asked(
+            view=self.follower.view,
+            liveness=self.liveness,
+            now=now,
+            fs=self.fs,
+            auditor=auditor,
+            query=query,
+            public=self.public,
+        )
+
+    def page(self, address: str, auditor: bool, now: float, *, whole: bool = False) -> Page:
+        """The page of an address with its query, not rendered. Raises as `site_map.build`."""
+        path, query = split(address)
+        return arranged(build(self.asked(query, auditor, now), path), query, whole=whole)
+
+    def show(self, address: str, auditor: bool, now: float) -> Shown:
+        """The rendered page, from memory where nothing has changed. Raises as `site_map.build`."""
+        key = (address, auditor)
+        found = self._shown.get(key)
+        number = self.follower.view.number
+        if found is None or found.number != number or not 0 <= now - found.made_at < FRESH_SECONDS:
+            page = self.page(address, auditor, now)
+            found = Shown(page=page, main=render_main(page), number=number, made_at=now)
+            self._shown[key] = found
+        self._shown.move_to_end(key)
+        while len(self._shown) > MAX_PAGES:
+            self._shown.popitem(last=False)
+        return found
+
+    def forget(self) -> None:
+        """Makes every page anew: something changed that no view says, such as the coordinator's liveness."""
+        self._shown.clear()
+
+
+def split(address: str) -> tuple[str, dict[str, str]]:
+    """Path and query; of a key that comes twice the last value counts. Raises UsageError: no address."""
+    try:
+        parts = urlsplit(address[:4000])
+        return parts.path or "/", dict(parse_qsl(parts.query, max_num_fields=20))
+    except ValueError:
+        raise UsageError("There is no page of this address.") from None

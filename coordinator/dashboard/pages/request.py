@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every page is made from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from coordinator.dashboard.follower import View
+from coordinator.dashboard.liveness import Liveness
+from coordinator.dashboard.page import Notice
+from federation.durable import FileSystem
+from federation.errors import UsageError
+from federation.ledger_state import Run
+
+ROWS: Final = 50
+"""Rows of a long table on one page."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One request: what there is to see, when, by whom, and the query.
+
+    Attributes:
+        now: unix seconds.
+        auditor: whether the viewer may see an auditor's pages.
+        fs: of the coordinator's directory, for the few pages that read documents.
+        public: fields of the public page, as coordinator.toml names them.
+    """
+
+    view: View
+    liveness: Liveness
+    now: float
+    fs: FileSystem
+    auditor: bool = False
+    query: Mapping[str, str] = field(default_factory=dict)
+    public: tuple[str, ...] = ()
+
+    def run(self, name: str) -> Run:
+        """The run of that name. Raises UsageError."""
+        found = self.view.state.runs.get(name)
+        if found is None:
+            known = ", ".join(sorted(self.view.state.runs)) or "none"
+            raise UsageError(f"run {name!r:.60}: no run of that name; known runs: {known}")
+        return found
+
+    def number(self, key: str = "page") -> int:
+        """A whole number of the query, 0 where it is none."""
+        text = self.query.get(key, "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+    def faults(self) -> tuple[Notice, ...]:
+        """What is wrong with what is shown, on every page."""
+        found = [Notice(tone="bad", text=fault, advice=_ADVICE) for fault in self.view.faults]
+        if not self.liveness.works:
+            text = f"{_capital(self.liveness.sentence)}: this is what was known last."
+            found.insert(0, Notice(tone="bad", text=text))
+        return tuple(found)
+
+
+_ADVICE: Final = "`federation verify` on the coordinator's directory lists all damage."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// Draws the charts of a page from their figures. Lines differ in colour, dash and mark; bars in colour and pattern.
+"use strict";
+(() => {
+  const COLOURS = {
+    light: ["#0b57a4", "#a3161c", "#0f6a35", "#6a3aa8", "#8a5200", "#00707a", "#9b2c72", "#4a5868"],
+    dark: ["#86bdf7", "#ff9d9d", "#7fd6a0", "#c9a8ff", "#f2c063", "#6fd3dd", "#f3a0d3", "#c3ccd6"],
+  };
+  const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
+  const PHASES = {
+    queued: ["#8795a4", "."], training: ["#2f7fcf", ""], uploading: ["#b07a12", "/"],
+    waiting: ["#4f9d69", "\\"], "no update": ["#c9444b", "x"],
+  };
+  const PAUSE = window.dashboard?.CHART_PAUSE ?? 3000;
+  const state = new WeakMap();
+
+  function look() {
+    const style = getComputedStyle(document.documentElement);
+    const value = (name) => style.getPropertyValue(name).trim();
+    return { theme: document.documentElement.dataset.theme, text: value("--text"), back: value("--back"), line: value("--line") };
+  }
+
+  function layout(figures, colours, height) {
+    const axis = { gridcolor: colours.line, zerolinecolor: colours.line, linecolor: colours.line, automargin: true };
+    return {
+      height, margin: { l: 50, r: 10, t: 10, b: 40 }, paper_bgcolor: colours.back, plot_bgcolor: colours.back,
+      font: { color: colours.text, family: "system-ui, DejaVu Sans, sans-serif" }, hovermode: "closest",
+      legend: { orientation: "h", y: -0.25 }, uirevision: "keep",
+      xaxis: { ...axis, title: { text: figures.x_title } }, yaxis: { ...axis, title: { text: figures.y_title } },
+    };
+  }
+
+  function lines(figures, colours) {
+    const palette = COLOURS[colours.theme] || COLOURS.light;
+    const traces = [];
+    figures.series.forEach((series, i) => {
+      const colour = palette[i % palette.length];
+      if (series.low) {
+        const band = { x: series.x, mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false, type: "scatter" };
+        traces.push({ ...band, y: series.low }, { ...band, y: series.high, fill: "tonexty", fillcolor: `${colour}22` });
+      }
+      traces.push({
+        name: escaped(series.name), x: series.x, y: series.y, type: "scatter", connectgaps: false,
+        mode: series.x.length > 60 ? "lines" : "lines+markers",
+        line: { color: colour, width: 1.8, dash: DASHES[Math.floor(i / palette.length + i) % DASHES.length] },
+        marker: { symbol: i % 24, size: 6 },
+      });
+    });
+    return traces;
+  }
+
+  function bars(figures) {
+    return Object.entries(PHASES).map(([phase, [colour, shape]]) => {
+      const found = figures.bars.filter((bar) => bar.phase === phase);
+      return {
+        name: phase, type: "bar", orientation: "h", y: found.map((bar) => escaped(bar.lane)),
+        base: found.map((bar) => new Date(bar.start * 1000).toISOString()),
+        x: found.map((bar) => (bar.end - bar.start) * 1000), text: found.map((bar) => escaped(bar.text)),
+        hoverinfo: "text", textposition: "none",
+        marker: {
+          color: colour, line: { width: 1, color: "#00000055" },
+          pattern: { shape, fillmode: "overlay", fgcolor: "#ffffff", fgopacity: 0.6, size: 6 },
+        },
+      };
+    });
+  }
+
+  // The library reads a few tags in texts; a name of a site is never one.
+  function escaped(text) {
+    return String(text).slice(0, 300).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+  }
+
+  // Only what is on the screen, or nearly: a page has several charts of a thousand rounds.
+  const seen = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      target.visible = isIntersecting;
+      if (isIntersecting && target.stale !== false) draw(target);
+    }
+  }, { rootMargin: "300px" });
+
+  async function draw(element) {
+    element.stale = true;
+    if (element.visible === undefined) seen.observe(element);
+    if (!element.visible) return;
+    element.stale = false;
+    const mine = state.get(element) || { busy: false, again: false, at: 0 };
+    state.set(element, mine);
+    if (mine.busy) { mine.again = true; return; }
+    mine.busy = true;
+    const rest = mine.at + PAUSE - Date.now();
+    if (rest > 0) await new Promise((done) => setTimeout(done, rest));
+    try {
+      const answer = await fetch(element.dataset.chart, { headers: { accept: "application/json" } });
+      if (answer.ok) await show(element, await answer.json());
+    } catch { /* the page says by itself that the dashboard is away */ }
+    mine.busy = false;
+    mine.at = Date.now();
+    if (mine.again) { mine.again = false; draw(element); }
+  }
+
+  async function show(element, figures) {
+    element.figures = figures;
+    const colours = look();
+    const isLanes = figures.lanes.length > 0;
+    element.classList.toggle("lanes", isLanes);
+    const height = isLanes ? Math.max(200, 110 + 26 * figures.lanes.length) : element.clientHeight || 300;
+    const made = layout(figures, colours, height);
+    if (isLanes) {
+      Object.assign(made, { barmode: "overlay", bargap: 0.25 });
+      made.xaxis.type = "date";
+      Object.assign(made.yaxis, { categoryorder: "array", categoryarray: figures.lanes.map(escaped).reverse(), title: { text: "" } });
+    }
+    const traces = isLanes ? bars(figures) : lines(figures, colours);
+    await Plotly.react(element, traces, made, { responsive: true, displaylogo: false, displayModeBar: false });
+    element.dataset.drawn = document.body.dataset.number;
+  }
+
+  window.drawCharts = (root) => { for (const element of root.querySelectorAll(".chart")) draw(element); };
+  addEventListener("themechange", () => {
+    for (const element of document.querySelectorAll(".chart")) if (element.figures) show(element, element.figures);
+  });
+  window.drawCharts(document);
+})();

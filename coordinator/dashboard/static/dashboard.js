@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// Keeps a page up to date: the server sends its changed content, charts are fetched again. Works on without this, too.
+"use strict";
+(() => {
+  const main = document.getElementById("main");
+  const live = document.getElementById("live");
+  const CHART_PAUSE = 3000;
+  const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
+  const absolute = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "short" });
+  const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+
+  function inWords(seconds) {
+    const [unit, length] = UNITS.find(([, size]) => Math.abs(seconds) >= size) || UNITS[3];
+    return relative.format(Math.round(seconds / length), unit);
+  }
+
+  // Local time, with UTC on hover; near ones say how long ago they are.
+  function tellTimes() {
+    for (const element of main.querySelectorAll("time[datetime]")) {
+      const at = Date.parse(element.dateTime);
+      if (Number.isNaN(at)) continue;
+      const seconds = (at - Date.now()) / 1000;
+      const text = Math.abs(seconds) < 86400 ? `${absolute.format(at)} (${inWords(seconds)})` : absolute.format(at);
+      if (element.textContent !== text) element.textContent = text;
+    }
+  }
+
+  // What a reader has opened, focused or scrolled stays so when the content is replaced.
+  function swap(html) {
+    const active = document.activeElement;
+    const focus = active && main.contains(active) ? pathOf(active) : null;
+    const opened = [...main.querySelectorAll("details[open]")].map((element) => element.id);
+    const scrolled = new Map([...main.querySelectorAll(".scroll")].map((e, i) => [i, e.scrollLeft]));
+    const typed = main.querySelector("#q")?.value;
+    const charts = new Map([...main.querySelectorAll(".chart")].map((element) => [element.id, element]));
+    const next = document.createElement("div");
+    next.innerHTML = html;
+    for (const element of next.querySelectorAll(".chart")) {
+      const old = charts.get(element.id);
+      if (old) { old.dataset.chart = element.dataset.chart; element.replaceWith(old); }
+    }
+    main.replaceChildren(...next.childNodes);
+    for (const id of opened) { const element = document.getElementById(id); if (element) element.open = true; }
+    main.querySelectorAll(".scroll").forEach((element, i) => { element.scrollLeft = scrolled.get(i) || 0; });
+    const field = main.querySelector("#q");
+    if (field && typed !== undefined) field.value = typed;
+    if (focus) elementAt(focus)?.focus({ preventScroll: true });
+    tellTimes();
+    window.drawCharts?.(main);
+  }
+
+  function pathOf(element) {
+    if (element.id) return `#${CSS.escape(element.id)}`;
+    const parts = [];
+    for (let at = element; at && at !== main; at = at.parentElement) {
+      parts.unshift(`:scope > *:nth-child(${[...at.parentElement.children].indexOf(at) + 1})`);
+    }
+    return parts;
+  }
+
+  function elementAt(path) {
+    if (typeof path === "string") return document.querySelector(path);
+    return path.reduce((at, part) => at && at.querySelector(part), main);
+  }
+
+  function tell(text, lost) {
+    if (live.textContent !== text) live.textContent = text;
+    live.classList.toggle("lost", lost);
+  }
+
+  let wait = 1000;
+  function follow() {
+    const source = new EventSource(`/events?page=${encodeURIComponent(document.body.dataset.page)}`);
+    source.addEventListener("hello", () => { wait = 1000; tell("Live", false); });
+    source.addEventListener("main", (event) => {
+      const { number, html } = JSON.parse(event.data);
+      document.body.dataset.number = number;
+      swap(html);
+    });
+    source.addEventListener("gone", () => { source.close(); tell("The session is over: reload the page", true); });
+    source.onerror = () => {
+      source.close();
+      tell("The dashboard cannot be reached; this is what was known last", true);
+      setTimeout(follow, wait);
+      wait = Math.min(wait * 2, 30000);
+    };
+  }
+
+  function loadCharts() {
+    if (!main.querySelector(".chart")) return;
+    for (const name of ["plotly.js", "charts.js"]) {
+      const script = document.createElement("script");
+      script.src = `/static/${name}`;
+      script.async = false;
+      document.head.append(script);
+    }
+  }
+
+  window.dashboard = { CHART_PAUSE };
+  tellTimes();
+  setInterval(tellTimes, 10000);
+  addEventListener("pagehide", () => main.blur());
+  follow();
+  loadCharts();
+})();
