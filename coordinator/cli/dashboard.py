@@ -39,10 +39,11 @@ def serve(directory: Path, listen: str | None, verbose: bool, parent: int) -> No
     check_coordinator_directory(fs)
     configure("DEBUG" if verbose else "INFO")
     open_security_log(directory / "dashboard" / "security.log")
-    section = load_coordinator_config(directory).dashboard
+    config = load_coordinator_config(directory)
+    section = config.dashboard
     if listen is not None or not section.listen:
         section = section.with_listen(listen or LISTEN)
-    server = DashboardServer(fs=fs, section=section)
+    server = DashboardServer(fs=fs, config=config, section=section)
     click.echo(f"dashboard of {server.follower.view.consortium}: {server.url}")
     if server.fingerprint:
         click.echo(f"its own certificate, SHA-256: {server.fingerprint}")
