@@ -5,16 +5,27 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from dataclasses import asdict
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from coordinator.consequences import of_abort
+from coordinator.disagreement import disagreements
+from coordinator.metrics_desk import Question
 from coordinator.observations import Observations
+from coordinator.run_details import (
+    pace_document,
+    plan_document,
+    round_details,
+    site_details,
+    trouble_document,
+)
 from coordinator.site_views import network_document, problems, site_line, site_state, sites_document
 from coordinator.suggestions import NOTHING
+from coordinator.timeline import RoundTimes, RunTimes
 from federation.errors import FederationError, UsageError
 from federation.kernels.dispatch import compiler
-from federation.leaves import Outcome
+from federation.leaves import EvaluationRecordedV1, Outcome, TasksEvaluatedV1
 from federation.messages import Query, QueryKind, QueryReply
 from federation.rounds import Federation, Round, RoundState, Run
 
@@ -23,6 +34,10 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 NEWEST_ROUNDS = 50
+NEWEST_TASK_SCORES = 5000
+
+MAX_EVALUATIONS = 400
+"""Newest evaluations in a document, which has to fit into a message; those of the first model come with them."""
 
 
 def answer_query(coordinator: Coordinator, query: Query) -> tuple[QueryReply, tuple[str, ...]]:
@@ -42,14 +57,33 @@ def _answer(coordinator: Coordinator, query: Query) -> tuple[Document, tuple[str
         return sites_document(coordinator, query.subject), ()
     if query.kind is QueryKind.STATUS:
         return status_document(coordinator), ()
-    run = state.runs.get(query.subject)
-    if run is None:
-        raise UsageError(
-            f"run {query.subject!r}: no run of that name; known runs: {', '.join(sorted(state.runs)) or 'none'}"
-        )
+    run = run_named(state, query.subject)
     if query.kind is QueryKind.RUN:
         return run_document(coordinator, run), ()
     return model_document(coordinator, run, query.number)
+
+
+def run_named(state: Federation, name: str) -> Run:
+    """A run. Raises UsageError if there is none of that name."""
+    if name not in state.runs:
+        raise UsageError(f"run {name!r}: no run of that name; known runs: {', '.join(sorted(state.runs)) or 'none'}")
+    return state.runs[name]
+
+
+def metrics_question(coordinator: Coordinator, operator: str, query: Query) -> Question:
+    """What a reply to a question for a run's metrics is made from: the ledger as it is now.
+
+    Raises:
+        UsageError: there is no such run.
+    """
+    run, book = run_named(coordinator.state, query.subject), coordinator.ledger
+    return Question(
+        operator=operator,
+        query=query,
+        size=book.size,
+        sites=tuple(member.site for member in run.plan.members),
+        document={**summary(run), "ledger": {"size": book.size, "checkpoint": book.checkpoint().decode()}},
+    )
 
 
 def status_document(coordinator: Coordinator) -> Document:
@@ -99,19 +133,24 @@ def summary(run: Run) -> Document:
 def run_document(coordinator: Coordinator, run: Run) -> Document:
     """Everything that `run show` and `run watch` print."""
     state, observations = coordinator.state, coordinator.observations
-    newest = sorted(run.rounds)[-NEWEST_ROUNDS:]
+    newest, times = sorted(run.rounds)[-NEWEST_ROUNDS:], coordinator.timelines.of(run)
     return {
         **summary(run),
+        **pace_document(run, times),
+        **trouble_document(coordinator, run),
+        "plan": plan_document(run),
         "approved_by": list(run.approved_by),
         "answers": {s: {"accepted": a.accepted, "reason": a.reason.value} for s, a in sorted(run.answers.items())},
         "open_rounds": list(run.open_rounds),
         "missed": missed(run),
-        "sites_now": {m.site: site_document(state, observations, run, m.site) for m in run.plan.members},
+        "sites_now": {m.site: site_document(state, observations, run, m.site, times) for m in run.plan.members},
         "suggested_starts": coordinator.starts.newest.get(run.id, NOTHING).sentence,
-        "round_log": [round_document(run.rounds[number]) for number in newest],
+        "round_log": [round_document(run.rounds[number], times.rounds.get(number, RoundTimes())) for number in newest],
         "heads": [{"fragment": i, "version": v.number, "theta": v.theta_digest} for i, v in enumerate(run.heads())],
         "bytes": bytes_document(run),
-        "evaluations": [evaluation_document(e) for e in run.evaluations],
+        "evaluations": [evaluation_document(e) for e in newest_evaluations(run)],
+        "tasks": newest_tasks(run),
+        "disagreements": list(disagreements(run)),
         "ledger": ledger(coordinator),
         "abort": list(of_abort(state, run)),
     }
@@ -130,7 +169,9 @@ def missed(run: Run) -> Document:
     return {site: dict(reasons) for site, reasons in sorted(counts.items())}
 
 
-def site_document(state: Federation, observations: Observations, run: Run, site: str) -> Document:
+def site_document(
+    state: Federation, observations: Observations, run: Run, site: str, times: RunTimes | None = None
+) -> Document:
     """What is known of a site now."""
     seen = observations.sites.get(site)
     open_reports = [p for p in seen.status.participations if p.run == run.id] if seen else []
@@ -148,10 +189,11 @@ def site_document(state: Federation, observations: Observations, run: Run, site:
         "seconds_per_step": allocations[-1].seconds_per_step if allocations else 0.0,
         "waits_for_witnesses": bool(seen and seen.status.waits_for_witnesses),
         "applied": [a for a in seen.status.applied if a.startswith(f"{run.id}:")] if seen else [],
+        **site_details(run, site, seen, times or RunTimes(run.id)),
     }
 
 
-def round_document(found: Round) -> Document:
+def round_document(found: Round, times: RoundTimes) -> Document:
     """One round."""
     commit = found.commit
     return {
@@ -168,6 +210,7 @@ def round_document(found: Round) -> Document:
         "payload_bytes": sum(v.payload_bytes for v in found.admitted()),
         "opened_at_us": found.opened_at_us,
         "cosine": {c.site: c.cosine for c in commit.contributions} if commit else {},
+        **round_details(found, times),
     }
 
 
@@ -179,6 +222,13 @@ def bytes_document(run: Run) -> Document:
     return {"up": up, "down": down, "tokens": sum(v.new_tokens for r in run.rounds.values() for v in r.admitted())}
 
 
+def newest_evaluations(run: Run) -> list[EvaluationRecordedV1]:
+    """All evaluations of a run, or what there is room for."""
+    older, newest = run.evaluations[:-MAX_EVALUATIONS], run.evaluations[-MAX_EVALUATIONS:]
+    first = min((found.num_commits for found in run.evaluations), default=0)
+    return [*(found for found in older if found.num_commits == first), *newest]
+
+
 def evaluation_document(evaluation: Any) -> Document:
     """One site's scores of one model."""
     return {
@@ -188,6 +238,29 @@ def evaluation_document(evaluation: Any) -> Document:
         "versions": list(evaluation.versions),
         "bits_per_byte": {s.language: s.bits_per_byte for s in evaluation.scores},
         "num_bytes": {s.language: s.num_bytes for s in evaluation.scores},
+    }
+
+
+def newest_tasks(run: Run) -> list[Document]:
+    """Task evaluations, the newest last, as many as hold `NEWEST_TASK_SCORES`: a reply has a longest length."""
+    shown: list[Document] = []
+    num_scores = 0
+    for evaluation in reversed(run.task_evaluations):
+        num_scores += len(evaluation.scores)
+        if num_scores > NEWEST_TASK_SCORES:
+            break
+        shown.insert(0, tasks_document(evaluation))
+    return shown
+
+
+def tasks_document(evaluation: TasksEvaluatedV1) -> Document:
+    """One site's scores of benchmark tasks of one model."""
+    return {
+        "site": evaluation.site,
+        "request": evaluation.request,
+        "commits": evaluation.num_commits,
+        "versions": list(evaluation.versions),
+        "scores": [asdict(score) for score in evaluation.scores],
     }
 
 

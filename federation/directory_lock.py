@@ -29,7 +29,7 @@ from federation.errors import DirectoryBusyError, ObjectNotFoundError, StorageEr
 from federation.lock_owner import Owner as Owner
 from federation.lock_owner import boot_seconds, certainly_gone, certainly_runs
 from federation.lock_owner import this_process as this_process
-from federation.lock_watch import SEEN_SUFFIX, Judgement, Standing, look, seen_name
+from federation.lock_watch import SEEN_SUFFIX, Judgement, Standing, look, read_counter, seen_name
 
 LOG: Final = logging.getLogger("federation.lock")
 
@@ -72,15 +72,22 @@ class Held:
         """Whether watching on can end in a takeover."""
         return not self.alive and self.judged is not None
 
+    @property
+    def words(self) -> str:
+        """Who has it, and what is known of it."""
+        who = "another process that has just started" if self.owner is None else described(self.owner)
+        if self.runs:
+            return f"{who}; it runs on this machine"
+        return who if self.judged is None else f"{who}; {_of_counter(self.judged, self.stale_seconds)}"
+
     def error(self) -> DirectoryBusyError:
         """In words: who has it, what is known of it, what to do."""
-        who = "another process that has just started" if self.owner is None else _described(self.owner)
-        words = f"directory: expected no other process at work in it, found {who}"
+        words = f"directory: expected no other process at work in it, found {self.words}"
         if self.runs:
-            return DirectoryBusyError(f"{words}; it runs on this machine", advice=f"Stop that process. {_FORCE}")
+            return DirectoryBusyError(words, advice=f"Stop that process. {_FORCE}")
         if self.judged is None:
             return DirectoryBusyError(words, advice=f"Stop that process, where it runs. {_FORCE}")
-        return DirectoryBusyError(f"{words}; {_of_counter(self.judged, self.stale_seconds)}", advice=self._advice())
+        return DirectoryBusyError(words, advice=self._advice())
 
     def _advice(self) -> str:
         if self.alive:
@@ -239,6 +246,24 @@ class DirectoryLock:
         return f"{self._base}/{number}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """The newest hold on a directory. `number` is 0 if nobody ever held it; `count` of its counter, -1 without one."""
+
+    number: int
+    owner: Owner | None = None
+    count: int = -1
+
+
+def newest_hold(fs: FileSystem, *, base: str = DEFAULT_BASE) -> Hold:
+    """Who has a directory, or had it last. Writes nothing, and judges nothing: for who only watches."""
+    number = max((int(name) for name in fs.list(base) if name.isascii() and name.isdigit()), default=0)
+    if not number:
+        return Hold(number=0)
+    path = f"{base}/{number}"
+    return Hold(number=number, owner=_owner(fs, path), count=read_counter(fs, path + _BEAT))
+
+
 def find_holder(
     fs: FileSystem,
     me: Owner,
@@ -251,14 +276,6 @@ def find_holder(
     names = [int(name) for name in fs.list(base) if name.isascii() and name.isdigit()]
     mine = replace(me, stale_seconds=stale_seconds)
     return _found(fs, base, max(names), mine, certainly_gone, clock) if names else None
-
-
-def newest_owner(fs: FileSystem, base: str = DEFAULT_BASE) -> tuple[Owner, str] | None:
-    """Who took the directory last, and the path of its counter; for onlookers: nothing is written."""
-    names = [int(name) for name in fs.list(base) if name.isascii() and name.isdigit()]
-    path = f"{base}/{max(names, default=0)}"
-    owner = _owner(fs, path) if names else None
-    return None if owner is None else (owner, path + _BEAT)
 
 
 def _found(
@@ -297,7 +314,8 @@ def _encode(owner: Owner) -> bytes:
     return json.dumps(asdict(owner)).encode()
 
 
-def _described(owner: Owner) -> str:
+def described(owner: Owner) -> str:
+    """`process 17 on login1 (since … by its clock)`."""
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(owner.since_us / 1e6)) if owner.since_us else ""
     return f"process {owner.pid} on {owner.host}" + (f" (since {since} by its clock)" if since else "")
 

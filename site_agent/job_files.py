@@ -6,9 +6,11 @@ from math import isfinite
 from typing import Final, TypeAlias
 
 from federation.durable.api import FileSystem
-from federation.errors import ObjectNotFoundError, ProtocolError
+from federation.egress import or_nothing
+from federation.errors import FederationError, ObjectNotFoundError, ProtocolError
 from federation.ids import is_digest
 from federation.leaves import LanguageScore
+from federation.task_scores import problem_of
 from site_agent import jobs, layout
 from site_agent.agent_state import Allocation
 from site_agent.failures import code_of_error
@@ -21,6 +23,7 @@ from site_agent.jobs import (
     JobReport,
     OutcomeFile,
     OutcomeKind,
+    TaskFile,
     UpdateFile,
 )
 from site_agent.observations import (
@@ -30,6 +33,7 @@ from site_agent.observations import (
     JobEndSeen,
     JobPhase,
     OutcomeSeen,
+    TasksSeen,
     UpdateSeen,
 )
 
@@ -37,6 +41,8 @@ _MAX_COUNT: Final = 2**53
 """Counts above this are nobody's honest count, and would not survive JSON."""
 
 _MAX_SCORES: Final = 256
+_MAX_PROBLEMS: Final = 20
+RESULT: Final = ".result.json"
 _MAX_SENTENCE_CHARS: Final = 300
 
 Orders: TypeAlias = dict[str, EvaluationOrder]
@@ -77,6 +83,8 @@ def allocation_seen(fs: FileSystem, live: Allocation, batch: BatchSeen, known: O
         may_begin_anew=batch.can_requeue and end is not None and end.code == EndCode.TERMINATED,
         orders=frozenset(jobs.numbered(fs, paths.rounds)),
         evaluations=_evaluation_orders(fs, paths, known),
+        task_orders=len(jobs.numbered(fs, paths.tasks)),
+        task_results=len(jobs.numbered(fs, paths.tasks, RESULT)),
         attempted=fs.exists(paths.order),
         stopping=fs.exists(paths.stop),
         fate=batch.fate,
@@ -84,7 +92,36 @@ def allocation_seen(fs: FileSystem, live: Allocation, batch: BatchSeen, known: O
         start_in_seconds=batch.start_in_seconds,
     )
     report = jobs.read_record(fs, paths.report, JobReport)
-    return seen if report is None or report.fencing < fencing else _reported(seen, report)
+    if report is None or report.fencing < fencing:
+        return seen
+    return replace(
+        _reported(seen, report),
+        ready_at=ready_at(report, live),
+        language_tokens=language_tokens(report),
+    )
+
+
+def past_report(fs: FileSystem, allocation: Allocation) -> JobReport | None:
+    """The last report of an allocation that has ended; None if there is none that can be read."""
+    try:
+        return jobs.read_record(fs, layout.allocation_paths(allocation.run, allocation.number).report, JobReport)
+    except FederationError:
+        return None
+
+
+def ready_at(report: JobReport, allocation: Allocation) -> float:
+    """When the allocation's first execution was ready, in unix seconds; 0.0 where the report is a later one's."""
+    is_first = report.fencing == allocation.fencing
+    return report.ready_at if is_first and 0 < report.ready_at < _MAX_COUNT else 0.0
+
+
+def language_tokens(report: JobReport) -> tuple[tuple[str, int], ...]:
+    """What a report says of languages, by code; what is no code or no count is left out."""
+    return tuple(
+        (code, tokens)
+        for code, tokens in sorted(report.language_tokens.items())[:_MAX_SCORES]
+        if or_nothing("LanguageTokens", "language", code) and 0 <= tokens < _MAX_COUNT
+    )
 
 
 def _end_now(fs: FileSystem, live: Allocation, batch: BatchSeen, fencing: int) -> JobEndSeen | None:
@@ -184,6 +221,34 @@ def evaluation_seen(fs: FileSystem, allocation: Allocation, path: str) -> Evalua
         num_commits=found.num_commits,
         versions=found.versions,
         scores=found.scores,
+    )
+
+
+def tasks_seen(fs: FileSystem, allocation: Allocation, number: int) -> TasksSeen:
+    """Scores of benchmark tasks that a job left; a file that is none counts as one without scores, and says why.
+
+    Raises:
+        FederationError: the agent's own order cannot be read.
+    """
+    paths = layout.allocation_paths(allocation.run, allocation.number)
+    order = jobs.read_record(fs, paths.task_order(number), EvaluationOrder)
+    if order is None:
+        raise ObjectNotFoundError(f"{paths.task_order(number)}: expected the order of a result, found none")
+    try:
+        found = jobs.read_record(fs, paths.task_result(number), TaskFile)
+        problem = "the job left no result" if found is None else problem_of(found.scores) if found.scores else ""
+    except FederationError as error:
+        found, problem = None, str(error)
+    is_good = found is not None and not problem
+    problems = (problem,) if problem else found.problems[:_MAX_PROBLEMS] if found else ()
+    return TasksSeen(
+        run=allocation.run,
+        allocation=allocation.number,
+        request=order.request,
+        num_commits=order.num_commits,
+        versions=order.versions,
+        scores=found.scores if found and is_good else (),
+        problems=tuple(_printable(text) for text in problems),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from federation.leaves import LanguageScore, Reason
+from federation.leaves import LanguageScore, Reason, TaskScore
 from site_agent.start_delay import SuggestionSeen
 
 
@@ -114,12 +114,15 @@ class AllocationSeen:
         training: whether the report's round is being trained (else its window is done).
         orders: rounds whose work order lies there.
         evaluations: (request, commits, versions) of the evaluation orders that lie there, in the order of their ids.
+        task_orders, task_results: how many orders to score tasks lie there, and how many results.
         attempted: whether its work order lies there: an attempt to submit it has begun.
         stopping: whether the order to end lies there.
         fate: of a job that has ended, the batch system's reason as a code of `failures`; "" if it gives none.
         remark: what the batch system says about a job that waits, for people; "" if nothing.
         start_in_seconds: of a job that waits, until its start as far as that can be told; 0 if it cannot.
         may_begin_anew: whether its last word was that it was told to end, and the batch system may start it once more.
+        ready_at: unix seconds at which its first execution was ready, 0.0 if that is not known.
+        language_tokens: (code, tokens) that the run's jobs here have trained on, as of this one's newest report.
     """
 
     run: str
@@ -136,12 +139,16 @@ class AllocationSeen:
     end: JobEndSeen | None = None
     orders: frozenset[int] = frozenset()
     evaluations: tuple[tuple[int, int, tuple[int, ...]], ...] = ()
+    task_orders: int = 0
+    task_results: int = 0
     attempted: bool = False
     stopping: bool = False
     fate: str = ""
     remark: str = ""
     start_in_seconds: int = 0
     may_begin_anew: bool = False
+    ready_at: float = 0.0
+    language_tokens: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +179,19 @@ class EvaluationSeen:
     num_commits: int
     versions: tuple[int, ...]
     scores: tuple[LanguageScore, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TasksSeen:
+    """Scores of benchmark tasks that a job left, and why others are missing, in sentences for this site only."""
+
+    run: str
+    allocation: int
+    request: int
+    num_commits: int
+    versions: tuple[int, ...]
+    scores: tuple[TaskScore, ...]
+    problems: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +242,7 @@ class Observations:
     allocations: Mapping[str, AllocationSeen] = field(default_factory=dict)
     updates: tuple[UpdateSeen, ...] = ()
     evaluations: tuple[EvaluationSeen, ...] = ()
+    tasks: tuple[TasksSeen, ...] = ()
     outcomes: Mapping[tuple[str, int], OutcomeSeen] = field(default_factory=dict)
     snapshots: Mapping[tuple[str, int], SnapshotSeen] = field(default_factory=dict)
     blobs: frozenset[str] = frozenset()
@@ -249,6 +270,8 @@ class AgentSettings:
         adopt_grace_seconds: after a crash between intent and submission, how long an attempt may still come through
             before the job is submitted again.
         round_trip_seconds: of a message and its answer, as the operator declares; 0.0 if she does not.
+        tasks_every: commits between two evaluations of benchmark tasks; 0: of the first and the last model only; -1:
+            this site scores none.
     """
 
     site: str
@@ -260,3 +283,4 @@ class AgentSettings:
     adopt_grace_seconds: float = 60.0
     max_start_delay_seconds: float = 0.0
     round_trip_seconds: float = 0.0
+    tasks_every: int = -1

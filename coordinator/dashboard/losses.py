@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Step metrics of all sites, summed up per round: what a chart of a thousand rounds needs, and no more memory."""
 
-import json
 from collections.abc import Container
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Final
+
+from coordinator.telemetry import Line, step_metrics
 
 MAX_ROUNDS: Final = 20_000
 """Rounds kept per run and site; the oldest go first."""
@@ -33,26 +33,22 @@ class Losses:
 
     runs: dict[str, dict[str, dict[int, RoundSteps]]] = field(default_factory=dict)
 
-    def add(self, site: str, line: str, known: Container[str]) -> bool:
+    def add(self, site: str, line: Line, known: Container[str]) -> bool:
         """Takes in one stored line of step metrics; returns whether it was one with a known run, a round and a loss.
 
         Args:
             known: runs of the ledger; of another one nothing is kept, or a site could fill our memory with names.
         """
-        try:
-            record = json.loads(line)
-            run, number, loss = str(record["run"]), int(record["round"]), float(record["loss"])
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        found = step_metrics(line)
+        if found is None or found.run not in known or found.round is None or found.loss is None:
             return False
-        if not isfinite(loss) or run not in known:
-            return False
-        rounds = self.runs.setdefault(run, {}).setdefault(site, {})
-        steps = rounds.setdefault(number, RoundSteps())
+        rounds = self.runs.setdefault(found.run, {}).setdefault(site, {})
+        steps = rounds.setdefault(found.round, RoundSteps())
         steps.num_steps += 1
-        steps.loss_sum += loss
-        steps.last_loss = loss
-        steps.tokens += int(_figure(record.get("tokens")))
-        steps.seconds += _figure(record.get("seconds"))
+        steps.loss_sum += found.loss
+        steps.last_loss = found.loss
+        steps.tokens += found.tokens or 0
+        steps.seconds += found.seconds or 0.0
         while len(rounds) > MAX_ROUNDS:
             del rounds[min(rounds)]
         return True
@@ -60,13 +56,3 @@ class Losses:
     def of(self, run: str, site: str) -> dict[int, RoundSteps]:
         """By round; {} where nothing was reported."""
         return self.runs.get(run, {}).get(site, {})
-
-
-def _figure(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return 0.0
-    try:
-        found = float(value)
-    except OverflowError:
-        return 0.0
-    return found if isfinite(found) and found > 0 else 0.0

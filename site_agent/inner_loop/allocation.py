@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -38,8 +39,9 @@ from site_agent.inner_loop.parameters import LocalParameters
 from site_agent.inner_loop.patience import Clock, Patience, SystemClock
 from site_agent.inner_loop.preflight import preflight, write_preflight
 from site_agent.inner_loop.reporter import Reporter
-from site_agent.inner_loop.seam import Evaluator, Trainer
+from site_agent.inner_loop.seam import Evaluator, TaskScorer, Trainer, language_counter
 from site_agent.inner_loop.spool import JobSpool
+from site_agent.inner_loop.tasks import NobodyScores, TaskQueue
 from site_agent.inner_loop.writer import BackgroundWriter, Latest
 from site_agent.jobs import (
     AllocationPaths,
@@ -53,6 +55,7 @@ from site_agent.jobs import (
 )
 from site_agent.trainer.checkpoint import TrainingCheckpoints
 from site_agent.trainer.metrics import MetricsLog
+from site_agent.trainer.task_command import CommandScorer
 
 T = TypeVar("T")
 
@@ -128,6 +131,7 @@ class Allocation:
         self._run = RealFileSystem(Path(order.run_dir))
         self._writer = BackgroundWriter()
         self._reports = Latest[JobReport](lambda report: self.spool.report(report))
+        self._reporter: Reporter | None = None
         self.spool = JobSpool(self._fs, self._run, claim)
         self.spool.report(JobReport(fencing=claim.fencing, state=JobState.STARTING, updated_at=self._clock.now()))
 
@@ -152,8 +156,13 @@ class Allocation:
         """
         write_preflight(self._fs, preflight(self.order.device, golden_problem=""))
 
-    def loop(self, manifest: Manifest, trainer: Trainer, evaluator: Evaluator | None) -> InnerLoop:
+    def loop(
+        self, manifest: Manifest, trainer: Trainer, evaluator: Evaluator | None, tasks: TaskScorer | None = None
+    ) -> InnerLoop:
         """The inner loop of this trainer, not begun.
+
+        Args:
+            tasks: scores the benchmark tasks that the site has as files, with the trainer's model.
 
         Raises:
             ModelDiffersError: the trainer's model or theta_0 is not the manifest's.
@@ -165,22 +174,38 @@ class Allocation:
         except ConfigError as error:
             raise ModelDiffersError(str(error), advice=error.advice) from error
         metrics = MetricsLog(self._run, RunPaths().metrics)
+        counter = language_counter(trainer)
+        self._reporter = Reporter(self.spool, metrics, patience, self._reports.put, counter)
+        make_model = cache(lambda: self._make_model(manifest))  # one for all evaluations
+        scorers, pause = self._task_scorers(manifest, tasks), self.order.evaluation.seconds_per_pause
         return InnerLoop(
             manifest=manifest,
             site=self.order.site,
             trainer=trainer,
             exchange=exchange,
-            evaluations=EvaluationQueue(self.spool, evaluator, lambda: self._make_model(manifest)),
+            evaluations=EvaluationQueue(self.spool, evaluator, make_model),
             spool=self.spool,
             checkpoints=self.make_checkpoints(self._run),
-            reporter=Reporter(self.spool, metrics, patience, self._reports.put),
+            reporter=self._reporter,
             patience=patience,
             writer=self._writer,
+            tasks=TaskQueue(self.spool, scorers, make_model, pause),
         )
 
-    def member(self, manifest: Manifest, trainer: Trainer, evaluator: Evaluator | None) -> Member:
-        """What the training program calls, not begun. Raises as `loop`."""
-        return self.loop(manifest, trainer, evaluator)
+    def member(
+        self, manifest: Manifest, trainer: Trainer, evaluator: Evaluator | None, tasks: TaskScorer | None = None
+    ) -> Member:
+        """What the training program calls, not begun. Arguments and errors as of `loop`."""
+        return self.loop(manifest, trainer, evaluator, tasks)
+
+    def _task_scorers(self, manifest: Manifest, tasks: TaskScorer | None) -> list[TaskScorer]:
+        """What scores the tasks of this site, each kind by what can."""
+        wanted, scorers = self.order.evaluation, list[TaskScorer]()
+        if wanted.of_files:
+            scorers.append(tasks or NobodyScores(wanted.of_files))
+        if wanted.of_command:
+            scorers.append(CommandScorer(manifest, self.order, self._run))
+        return scorers
 
     def _exchange_of(self, manifest: Manifest, trainer: Trainer) -> Exchange:
         local = LocalParameters(trainer.local_shards, manifest.fragments)
@@ -206,17 +231,18 @@ class Allocation:
         """The last report and the last word, after what is still being written."""
         self._writer.close()
         self._reports.close()
-        report = JobReport(
-            fencing=ended.fencing,
-            state=JobState.ENDED,
-            updated_at=self._clock.now(),
-            error="" if ended.code.resumable else ended.sentence,
-        )
         try:
-            self.spool.report(report)
+            self.spool.report(self._final_report(ended))
         except StorageError as error:
             _log.warning("the last report was not written: %s", error)  # the last word may find room
         self.spool.write_ended(ended)
+
+    def _final_report(self, ended: JobEnded) -> JobReport:
+        now = self._clock.now()
+        if self._reporter is not None:
+            return self._reporter.final(ended, now)
+        error = "" if ended.code.resumable else ended.sentence
+        return JobReport(fencing=ended.fencing, state=JobState.ENDED, updated_at=now, error=error)
 
     @contextmanager
     def reporting_failures(self) -> Iterator[None]:

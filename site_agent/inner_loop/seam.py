@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The seam between the protocol inside a job and whatever trains: what a trainer must offer, and nothing more."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from enum import Enum
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from federation.errors import ConfigError
-from federation.leaves import LanguageScore
+from federation.leaves import LanguageScore, TaskScore
+from site_agent.jobs import EvaluationOrder
 
 GlobalSlice: TypeAlias = tuple[slice, ...]
 """Where a shard lies in its whole parameter: one slice with start and stop per dimension."""
@@ -82,6 +84,22 @@ class Trainer(Protocol):
         """Puts back what `state_dict` returned."""
 
 
+@runtime_checkable
+class CountsLanguages(Protocol):
+    """What a trainer may offer besides."""
+
+    def language_tokens(self) -> Mapping[str, int]:
+        """Tokens per language code that the run's jobs at this site have trained on, as of this moment.
+
+        A part of the trainer's state: after a training checkpoint was loaded, it is what it was there. {} if not known.
+        """
+
+
+def language_counter(trainer: object) -> Callable[[], Mapping[str, int]]:
+    """What tells a trainer's tokens per language; of one that does not count, nothing."""
+    return trainer.language_tokens if isinstance(trainer, CountsLanguages) else dict
+
+
 class Evaluator(Protocol):
     """Scores a model that is not the one in training."""
 
@@ -90,6 +108,37 @@ class Evaluator(Protocol):
 
         Args:
             parameters: whole parameters by canonical name.
+        """
+
+
+class TaskProgress(Enum):
+    """What one call of a scorer of tasks did."""
+
+    WORKED = "worked"
+    WAITS = "waits"
+    """Nothing: something outside this process works."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredTasks:
+    """Scores of some benchmark tasks, and why others have none: a sentence each, which stays at this site."""
+
+    scores: tuple[TaskScore, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+class TaskScorer(Protocol):
+    """Scores benchmark tasks with a model that is not the one in training."""
+
+    def score(
+        self, order: EvaluationOrder, parameters: Callable[[], Mapping[str, Float32Array]]
+    ) -> Iterator[TaskProgress | ScoredTasks]:
+        """Yields after each short piece of work, and whatever has its scores by then. May be dropped at any point.
+
+        Args:
+            order: which model it is.
+            parameters: whole parameters by canonical name, views that another evaluation may change between two
+                pieces: then they have to be asked for again. Raises FederationError.
         """
 
 

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from secrets import token_hex
 from typing import Any
 
+from read_only import ReadOnly
 from starlette.testclient import TestClient
 
 from coordinator.bench.generated import Generated
@@ -22,7 +23,6 @@ from coordinator.rpc.membership import Membership
 from federation.certificates import der
 from federation.durable.real import RealFileSystem
 from federation.roster_document import Role
-from read_only import ReadOnly
 
 NOW_US = 1_790_000_000_000_000
 NOW = NOW_US / 1e6
@@ -107,15 +107,21 @@ class Markup(HTMLParser):
         self.elements.append((tag, dict(attrs)))
 
 
+KNOWN = frozenset(
+    word
+    for line in (
+        "html head meta title link style script body a header p nav ul ol li div button form main h1 h2 footer input",
+        "section dl dt dd small span table thead tbody tr th td details summary meter time label strong",
+    )
+    for word in line.split()
+)
+"""Elements of our own pages."""
+
+
 def foreign(text: str) -> Iterator[str]:
     """What no page of ours has, and a browser would run, load or obey."""
-    known = set(
-        "html head meta title link style script body a header p nav ul ol li div button form main h1 h2".split()
-    )
-    known |= set("section dl dt dd small span table thead tbody tr th td details summary meter time label".split())
-    known |= {"input", "footer", "strong", "svg-none"}
     for tag, attributes in Markup(text).elements:
-        if tag not in known or (tag == "meta" and "http-equiv" in attributes):
+        if tag not in KNOWN or (tag == "meta" and "http-equiv" in attributes):
             yield f"<{tag}>"
         if tag == "script" and not (attributes.get("src") or "").startswith("/static/"):
             yield f"<script {attributes}>"

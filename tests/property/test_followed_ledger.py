@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from read_only import ReadOnly
 
 from federation import leaves as lv
 from federation import notes, signing
@@ -17,7 +18,6 @@ from federation.ledger.log import Ledger
 from federation.merkle import leaf_hash, verify_inclusion
 from federation.notes import witness_name
 from federation.wire import leaf_to_bytes
-from read_only import ReadOnly
 
 ORIGIN = "consortium/ledger"
 KEY, ALPHA, BETA = (Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in (1, 2, 3))

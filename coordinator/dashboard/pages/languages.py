@@ -7,11 +7,14 @@ from typing import Any
 from coordinator.dashboard.charts import Chart, Series
 from coordinator.dashboard.page import Figure, Figures, Links, Notice, Page
 from coordinator.dashboard.pages.request import Asked
+from coordinator.dashboard.pages.site_facts import tokens_by_language
+from coordinator.dashboard.pages.tasks import task_table
 from coordinator.dashboard.scores import Score, Scores, macro_average
 from coordinator.dashboard.tables import Kind, Link, Table, columns
 from federation.languages import ORDER, SETS, Group, Language, find, sort_key
-from federation.ledger_state import RunState
+from federation.ledger_state import Run, RunState
 
+NUM_DISAGREEMENTS = 5
 NUM_ROUNDS = 12
 """Newest evaluated models beside each other."""
 
@@ -33,12 +36,13 @@ def languages_page(asked: Asked) -> Page:
         nav="languages",
         query={"run": run.id},
         trail=(Link(text=f"Run {run.id}", href=f"/run/{run.id}"),),
-        notices=(*asked.faults(), *_unknown(scores)),
+        notices=(*asked.faults(), *_unknown(scores), *_disagreements(asked, run)),
         sections=(
             _figures(scores, codes),
             *((Links(title="Other runs", items=others),) if others else ()),
-            _table(scores, codes),
+            _table(scores, codes, tokens_by_language(asked.view.observations, run.id)),
             _chart(scores, codes),
+            task_table(run),
             _by_round(scores, codes),
         ),
     )
@@ -105,8 +109,18 @@ def _unknown(scores: Scores) -> list[Notice]:
     return [Notice(tone="warn", text=f"Sites scored languages that nobody here knows: {', '.join(unknown[:20])}.")]
 
 
-def _table(scores: Scores, codes: dict[str, str]) -> Table:
-    rows = [_row(scores, key, code) for key, code in codes.items()]
+def _disagreements(asked: Asked, run: Run) -> list[Notice]:
+    """Sites that say different things about the same model."""
+    found = asked.view.history.disagreements(run)
+    notices = [Notice(tone="warn", text=f"Sites disagree: {sentence}") for sentence in found[:NUM_DISAGREEMENTS]]
+    if len(found) > NUM_DISAGREEMENTS:
+        more = f"Sites disagree in {len(found) - NUM_DISAGREEMENTS} further cases: `coordinator run show --json`."
+        notices.append(Notice(tone="warn", text=more))
+    return notices
+
+
+def _table(scores: Scores, codes: dict[str, str], tokens: Mapping[str, int]) -> Table:
+    rows = [{**_row(scores, key, code), "tokens": _tokens(key, code, tokens)} for key, code in codes.items()]
     return Table(
         id="languages",
         title="Bits per byte, the lower the better",
@@ -122,11 +136,20 @@ def _table(scores: Scores, codes: dict[str, str]) -> Table:
             ("low", "Lowest site", Kind.NUMBER),
             ("high", "Highest site", Kind.NUMBER),
             ("sites", "Sites", Kind.COUNT, "That scored it"),
+            ("tokens", "Tokens seen", Kind.COUNT, "As the sites' jobs counted them; n/a where no trainer can tell"),
             ("commits", "At commit", Kind.COUNT),
         ),
         rows=tuple(rows),
         note="n/a: nobody has scored it. That is not 0.",
     )
+
+
+def _tokens(key: str, code: str, tokens: Mapping[str, int]) -> int | None:
+    """Of all codes that mean the row's language; a second row of one language has those of its own code alone."""
+    language = find(code or key)
+    is_second = language is not None and key != language.code
+    found = [n for c, n in tokens.items() if (c == code if is_second or language is None else find(c) is language)]
+    return sum(found) if found else None
 
 
 def _row(scores: Scores, key: str, code: str) -> dict[str, Any]:

@@ -4,10 +4,10 @@
 from collections.abc import Iterator
 
 import pytest
+from dashboard_bench import NOW_US, Bench
 
 from coordinator.bench.generated import Generated, generate
 from coordinator.bench.setting import LANGUAGES
-from dashboard_bench import NOW_US, Bench
 from federation.roster_document import Role
 
 

@@ -8,13 +8,13 @@ import logging
 from base64 import b64decode
 
 import pytest
+from dashboard_bench import AUDIT, NOW, PAGES, Bench
 
 from coordinator.bench.generated import Generated
 from coordinator.bench.setting import RUN
 from coordinator.dashboard import site_map
 from coordinator.dashboard.headers import HEADERS
 from coordinator.dashboard.sessions import COOKIE, IDLE_SECONDS, LONGEST_SECONDS
-from dashboard_bench import AUDIT, NOW, PAGES, Bench
 from federation import notes
 from federation.certificates import der, operator_subject
 from federation.merkle import leaf_hash, verify_inclusion

@@ -5,17 +5,19 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dashboard_bench import NOW, NOW_US
+from read_only import ReadOnly
 
 from coordinator import observation_store
 from coordinator.bench.generated import Generated, extend, generate
 from coordinator.bench.setting import LANGUAGES, RUN
 from coordinator.dashboard import follower as module
 from coordinator.dashboard.follower import Follower
-from dashboard_bench import NOW, NOW_US
 from federation import leaves as lv
 from federation import notes
 from federation.durable.real import RealFileSystem
@@ -23,7 +25,6 @@ from federation.messages import Telemetry
 from federation.rounds import fold
 from federation.state_digest import state_digest
 from federation.wire import leaf_from_bytes, leaf_to_bytes
-from read_only import ReadOnly
 
 
 @pytest.fixture
@@ -114,9 +115,8 @@ def test_it_knows_what_the_ledger_says_and_goes_on_with_it(growing: Generated) -
     follower = following(growing)
     check(follower, leaves_of(growing))
     assert not follower.refresh()
-    clock = NOW_US
-    for _ in extend(growing, num_rounds=3, now_us=lambda: clock):
-        clock += 60_000_000
+    clock = count(NOW_US, 60_000_000)
+    for _ in extend(growing, num_rounds=3, now_us=lambda: next(clock)):
         number = follower.view.number
         assert follower.refresh()
         assert follower.view.number == number + 1
@@ -134,7 +134,7 @@ def test_the_step_metrics_of_a_run_are_summed(growing: Generated) -> None:
             assert steps.num_steps == len(mine) > 0
             assert steps.mean_loss == pytest.approx(sum(line["loss"] for line in mine) / len(mine))
             assert steps.tokens == sum(line["tokens"] for line in mine)
-    growing.telemetry.add("alps", Telemetry(run="unknown", allocation="a", lines=('{"round": 1, "loss": 2.0}',)))
+    growing.telemetry.add("alps", Telemetry(run="unknown", allocation="a", lines=('{"round": 1, "loss": 2.0}',)), NOW)
     assert not follower.refresh()
     assert list(losses.runs) == [RUN]
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import takewhile
 
 import pytest
+from dashboard_bench import NOW, PAGES, Bench, foreign
 
 from coordinator.bench.generated import Generated
 from coordinator.bench.setting import RUN
@@ -12,7 +13,6 @@ from coordinator.dashboard.history import History
 from coordinator.dashboard.liveness import Liveness, LivenessWatch
 from coordinator.dashboard.pages.run_charts import utilisation
 from coordinator.dashboard.tables import Table
-from dashboard_bench import NOW, PAGES, Bench, foreign
 from federation import leaves as lv
 from federation.directory_lock import newest_owner
 from federation.durable.simulated import SimulatedFileSystem

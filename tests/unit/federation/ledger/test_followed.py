@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from read_only import ReadOnly
 
 from federation import leaves as lv
 from federation import notes, signing
@@ -14,7 +15,6 @@ from federation.ledger.followed import FollowedLog
 from federation.ledger.frames import encode_record, scan_records
 from federation.ledger.log import Ledger
 from federation.notes import witness_name
-from read_only import ReadOnly
 
 ORIGIN = "consortium/ledger"
 KEY, ALPHA, OTHER = (Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in (1, 2, 3))
