@@ -12,7 +12,7 @@ from coordinator.dashboard.pages.tasks import task_table
 from coordinator.dashboard.scores import Score, Scores, macro_average
 from coordinator.dashboard.tables import Kind, Link, Table, columns
 from federation.languages import ORDER, SETS, Group, Language, find, sort_key
-from federation.ledger_state import RunState
+from federation.ledger_state import Run, RunState
 
 NUM_DISAGREEMENTS = 5
 NUM_ROUNDS = 12
