@@ -120,10 +120,10 @@ def test_the_newest_task_scores_of_each_site_are_shown(capsys: pytest.CaptureFix
         tasks("b", 5, 0.9, "quiz"),
     ]
     lines = printed(document(commits=1, tasks=found), capsys)
-    start = lines.index("task language metric site score 95% interval at commit")
+    start = lines.index("benchmark tasks (95 % interval)")
     assert lines[start + 1 : start + 3] == [
-        "quiz de acc a 0.500 0.400 to 0.600 1",
-        "quiz de acc b 0.700 0.600 to 0.800 1",
+        "quiz de acc: 0.500 (0.400 to 0.600), a, 1 commit",
+        "quiz de acc: 0.700 (0.600 to 0.800), b, 1 commit",
     ]
 
 
@@ -137,7 +137,7 @@ def test_a_long_list_of_tasks_ends(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_disagreements_are_told_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(document(disagreements=[f"finding {number}" for number in range(7)]), capsys)
-    assert [line for line in lines if line.startswith("sites disagree")] == [
-        *(f"sites disagree: finding {number}" for number in range(5)),
-        "sites disagree: in 2 further cases: --json",
+    assert [line for line in lines if (line.startswith("! ") and "case" in line) or "disagree" in line] == [
+        *(f"! sites disagree: finding {number}" for number in range(5)),
+        "! in 2 further cases: --json",
     ]
