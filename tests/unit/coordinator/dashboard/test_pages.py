@@ -14,7 +14,6 @@ from coordinator.dashboard.liveness import Liveness, LivenessWatch
 from coordinator.dashboard.pages.run_charts import utilisation
 from coordinator.dashboard.tables import Table
 from federation import leaves as lv
-from federation.directory_lock import newest_owner
 from federation.durable.simulated import SimulatedFileSystem
 from federation.languages import ORDER, SETS, find
 from federation.ledger_state import Federation
@@ -120,7 +119,6 @@ def test_a_coordinator_that_went_away_is_said_on_every_page(auditor: Bench) -> N
 
 def test_a_directory_that_was_never_served_has_no_coordinator_at_work() -> None:
     fs = SimulatedFileSystem()
-    assert newest_owner(fs) is None
     assert LivenessWatch(fs).look().sentence == "the coordinator was never served"
     fs.place("lock/1", b"torn")
     assert not LivenessWatch(fs).look().works
