@@ -40,6 +40,7 @@ PAGES = [
         "new-site.md",
         "slurm.md",
         "doctor.md",
+        "dashboard.md",
         "notifications.md",
         "exports.md",
         "monitoring.md",
