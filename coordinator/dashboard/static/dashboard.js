@@ -7,6 +7,7 @@
   const CHART_PAUSE = 3000;
   const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
   const absolute = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "short" });
+  const ofDay = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
   const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
   function inWords(seconds) {
@@ -20,7 +21,7 @@
       const at = Date.parse(element.dateTime);
       if (Number.isNaN(at)) continue;
       const seconds = (at - Date.now()) / 1000;
-      const text = Math.abs(seconds) < 86400 ? `${absolute.format(at)} (${inWords(seconds)})` : absolute.format(at);
+      const text = Math.abs(seconds) < 86400 ? `${ofDay.format(at)} (${inWords(seconds)})` : absolute.format(at);
       if (element.textContent !== text) element.textContent = text;
     }
   }
@@ -32,12 +33,16 @@
     const opened = [...main.querySelectorAll("details[open]")].map((element) => element.id);
     const scrolled = new Map([...main.querySelectorAll(".scroll")].map((e, i) => [i, e.scrollLeft]));
     const typed = main.querySelector("#q")?.value;
-    const charts = new Map([...main.querySelectorAll(".chart")].map((element) => [element.id, element]));
+    const plots = new Map([...main.querySelectorAll(".plot")].map((element) => [element.id, element]));
     const next = document.createElement("div");
     next.innerHTML = html;
-    for (const element of next.querySelectorAll(".chart")) {
-      const old = charts.get(element.id);
-      if (old) { old.dataset.chart = element.dataset.chart; element.replaceWith(old); }
+    for (const element of next.querySelectorAll(".plot")) {
+      const old = plots.get(element.id);
+      if (!old) continue;
+      const [chart, fresh] = [old, element].map((each) => each.querySelector(".chart"));
+      chart.dataset.chart = fresh.dataset.chart;
+      chart.setAttribute("aria-label", fresh.getAttribute("aria-label"));
+      element.replaceWith(old);
     }
     main.replaceChildren(...next.childNodes);
     for (const id of opened) { const element = document.getElementById(id); if (element) element.open = true; }
