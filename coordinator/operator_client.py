@@ -21,7 +21,7 @@ from federation.blobs.store import BlobStore
 from federation.directory_lock import DirectoryLock
 from federation.durable.real import RealFileSystem
 from federation.errors import ConfigError, DeadlineExceededError, ObjectNotFoundError, UsageError
-from federation.ids import COORDINATOR
+from federation.ids import COORDINATOR, is_digest
 from federation.mailbox.carrier import carry_both
 from federation.mailbox.mailbox import Mailbox
 from federation.messages import Command, CommandReply, Query, QueryReply
@@ -89,6 +89,7 @@ class OperatorClient:
     operator: str
     mailbox: Mailbox
     blobs: BlobStore
+    roster: Roster
     public: bytes
 
     def command(self, command: Command, wait_seconds: float) -> CommandReply:
@@ -152,12 +153,20 @@ class OperatorClient:
             body = received.message.body
             if isinstance(body, CommandReply | QueryReply) and body.id == wanted:
                 found = body
+            elif isinstance(body, QueryReply):
+                self._forget(body)
             self.mailbox.done(received.sequence)
         if found is not None:
             self.mailbox.acknowledge()
             self.mailbox.prune()
             self.carrying.carry()
         return found
+
+    def _forget(self, reply: QueryReply) -> None:
+        """Nobody waits for this reply any more. An export goes, it is of no further use; a model's blobs are."""
+        export = json.loads(reply.document).get("export", "") if reply.document else ""
+        if is_digest(export):
+            self.blobs.delete(export)
 
 
 def new_id() -> str:
@@ -211,6 +220,7 @@ def connect(operator_dir: Path, coordinator_dir: Path | None) -> tuple[OperatorC
         operator=operator,
         mailbox=mailbox,
         blobs=blobs,
+        roster=roster,
         public=roster.coordinator.public,
     )
     return client, Hold(lock, carrying)

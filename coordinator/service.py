@@ -18,6 +18,7 @@ from coordinator.home import Keys, roster_path
 from coordinator.inbox import Examiner
 from coordinator.inputs import CommandReceived, Input, RosterAccepted, Tick
 from coordinator.invite_documents import Invites, invite_document
+from coordinator.metrics_desk import MetricsDesk
 from coordinator.observations import Observations
 from coordinator.phases import PhaseLog
 from coordinator.snapshots import Snapshots
@@ -26,12 +27,13 @@ from coordinator.suggestions import StartBoard
 from coordinator.tails import Tails, allowed_blobs
 from coordinator.telemetry import TelemetryStore
 from coordinator.ticks import conditions
-from coordinator.views import answer_query
+from coordinator.timeline import Timelines
+from coordinator.views import answer_query, metrics_question
 from federation import leaves as lv
 from federation import signing, wire
 from federation.blobs.store import BlobStore
 from federation.durable import FileSystem, failpoint
-from federation.errors import ConfigError, ProtocolError, TrustError, UsageError
+from federation.errors import ConfigError, FederationError, ProtocolError, TrustError, UsageError
 from federation.ids import COORDINATOR
 from federation.leaf_text import sentence
 from federation.ledger.log import Ledger
@@ -47,6 +49,8 @@ from federation.messages import (
     Header,
     Message,
     Query,
+    QueryKind,
+    QueryReply,
     SiteStatus,
     Snapshot,
     SnapshotWanted,
@@ -127,7 +131,11 @@ class Coordinator:
         )
         self.telemetry = TelemetryStore(self.fs)
         self.phases = PhaseLog(self.fs)
+        self.metrics = MetricsDesk(
+            fs=self.fs, blobs=self.blobs, in_background=self.in_background, on_done=lambda: self.on_work_done()
+        )
         self.starts = StartBoard()
+        self.timelines = Timelines(self.ledger)
         self.examiner = Examiner(
             blobs=self.blobs,
             manifest_of=self.manifest_of,
@@ -136,6 +144,7 @@ class Coordinator:
         )
         for site, seen in self.observations.sites.items():
             self.tails.reported(site, seen.status.ledger_size)
+            self.timelines.reported(self.state.runs.values(), site, seen)
 
     @property
     def consortium(self) -> str:
@@ -158,6 +167,7 @@ class Coordinator:
         busy = self._carry_out(now) or busy
         self._tick(now)
         busy = self._publish(now) or busy
+        busy = self._answer_with_metrics() or busy
         self._prune()
         for mailbox in self._mailboxes.values():
             mailbox.acknowledge()
@@ -166,6 +176,7 @@ class Coordinator:
 
     def close(self) -> None:
         """Ends what is under way in the background; a coordinator that is opened again does what is missing."""
+        self.metrics.close()
         self.aggregation.close()
         self.states.close()
 
@@ -294,7 +305,7 @@ class Coordinator:
             case Cosignature():
                 self._cosigned(site.site, body)
             case Telemetry():
-                self.telemetry.add(site.site, body)
+                self.telemetry.add(site.site, body, now)
             case _:
                 event = self.examiner.site_input(self.state, site, body)
                 if event is not None:
@@ -313,6 +324,7 @@ class Coordinator:
         self.observations = self.observations.seen(site, status, now)
         self.phases.note(site, before.progress if before else {}, self.observations.sites[site].progress)
         observation_store.save(self.fs, site, self.observations.sites[site])
+        self.timelines.reported(self.state.runs.values(), site, self.observations.sites[site])
         self._wanted[site] = status.blobs_wanted
         self._snapshots_wanted[site] = status.snapshots_wanted
         self.tails.reported(site, status.ledger_size, header.received_through, header.roster_version)
@@ -322,11 +334,29 @@ class Coordinator:
         match message.body:
             case Command() as command:
                 mailbox.post(self._command(operator, command, now))
+            case Query(kind=QueryKind.METRICS) as query:
+                self._ask_for_metrics(operator.operator, query)
             case Query() as query:
                 reply, blobs = answer_query(self, query)
                 mailbox.post(reply, blobs=blobs)
             case _:
                 self._suspicious(operator.operator, f"{type(message.body).__name__} from an operator")
+
+    def _ask_for_metrics(self, operator: str, query: Query) -> None:
+        """The reply follows when its blob is there; a restart forgets the question, which leaves nothing behind."""
+        mailbox = self._mailbox(operator)
+        try:
+            self.metrics.ask(metrics_question(self, operator, query), mailbox.outstanding)
+        except FederationError as error:
+            mailbox.post(QueryReply(id=query.id, ok=False, sentence=error.diagnostics()))
+
+    def _answer_with_metrics(self) -> bool:
+        busy = False
+        for answer in self.metrics.finished():
+            sequence = self._mailbox(answer.operator).post(answer.reply, blobs=filter(None, (answer.blob,)))
+            self.metrics.posted(answer, sequence)
+            busy = True
+        return busy
 
     def _command(self, operator: OperatorEntry, command: Command, now: float) -> CommandReply:
         """The same answer to a command and to each repetition of it."""

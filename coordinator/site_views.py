@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.consequences import of_revocation
 from coordinator.openings import opening_view
 from coordinator.round_trips import round_trip_document, slow_couriers
+from federation import egress
 from federation.errors import FederationError, UsageError
 from federation.ids import short
 from federation.kernels.dispatch import compiler
@@ -19,6 +22,7 @@ from federation.roster import KeyUse, RequestKind, Roster
 from federation.rounds import Federation, RoundState, Run, RunState
 
 if TYPE_CHECKING:
+    from coordinator.observations import SiteSeen
     from coordinator.service import Coordinator
 
 Document = dict[str, Any]
@@ -100,7 +104,31 @@ def site_line(coordinator: Coordinator, site: str) -> Document:
         "waited_for": _waited_for(state, site),
         "revoked_key": short(state.revoked.get(site, "")),
         "round_trip": round_trip_document(state, coordinator.observations, site),
+        "facts": facts_document(seen),
+        "clock_skew_seconds": clock_skew_seconds(seen),
     }
+
+
+def facts_document(seen: SiteSeen | None) -> Document | None:
+    """What the site says about itself, as it said it; None of an older agent, and where something in it is nothing that
+    an honest agent says: a text that is not on the egress list, a figure that is not finite.
+    """
+    facts = seen.status.facts if seen else None
+    if facts is None or any(egress.problems(facts)):
+        return None
+    figures = (figure for entry in facts.budgets for figure in dataclasses.astuple(entry))
+    is_finite = all(isfinite(figure) for figure in figures if isinstance(figure, float))
+    return dataclasses.asdict(facts) if is_finite else None
+
+
+def clock_skew_seconds(seen: SiteSeen | None) -> float | None:
+    """By how much the newest report's receipt, by the coordinator's clock, lies behind its writing, by the site's.
+
+    It is not the clocks' difference alone: the courier's way is in it, up to hours with a spool. Far below zero the
+    site's clock certainly is ahead; far above, compare it with `round_trip`. None where the site did not say when.
+    """
+    sent_at_us = seen.status.sent_at_us if seen else 0
+    return round(seen.received_at - sent_at_us / 1e6, 3) if seen and sent_at_us else None
 
 
 def site_state(state: Federation, site: str) -> str:
@@ -164,16 +192,16 @@ def network_document(coordinator: Coordinator) -> Document:
     return found if isinstance(found, dict) else {}
 
 
-def problems(coordinator: Coordinator) -> list[str]:
-    """What somebody has to see to, in sentences."""
+def problems(coordinator: Coordinator, only_run: str = "") -> list[str]:
+    """What somebody has to see to, in sentences. `only_run`: leaves out what concerns another run."""
     state, observations = coordinator.state, coordinator.observations
+    runs = [run for name, run in sorted(state.runs.items()) if only_run in ("", name)]
     made = [
-        f"run {run.id} is paused: {run.pause.sentence}"
-        for _, run in sorted(state.runs.items())
-        if run.state is RunState.PAUSED and run.pause
+        f"run {run.id} is paused: {run.pause.sentence}" for run in runs if run.state is RunState.PAUSED and run.pause
     ]
-    made += [f"run {run}: {sentence}" for run, sentence in sorted(observations.short_of_disk.items())]
-    made += [sentence for _, run in sorted(state.runs.items()) if (sentence := _cannot_open(coordinator, run))]
+    short = observations.short_of_disk
+    made += [f"run {run.id}: {short[run.id]}" for run in runs if run.id in short]
+    made += [sentence for run in runs if (sentence := cannot_open(coordinator, run))]
     made += slow_couriers(state, observations)
     if not compiler():
         made.append("nothing compiles arithmetic here: commits take several times as long; install numba")
@@ -190,7 +218,7 @@ def problems(coordinator: Coordinator) -> list[str]:
     return made
 
 
-def _cannot_open(coordinator: Coordinator, run: Run) -> str:
+def cannot_open(coordinator: Coordinator, run: Run) -> str:
     """Why no further round of a running run can open, "" if one can or none is left to open.
 
     By the quorum of who was ready when the newest report came: a look at the state needs no clock.

@@ -9,12 +9,21 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from coordinator.consequences import of_abort
+from coordinator.metrics_desk import Question
 from coordinator.observations import Observations
+from coordinator.run_details import (
+    pace_document,
+    plan_document,
+    round_details,
+    site_details,
+    trouble_document,
+)
 from coordinator.site_views import network_document, problems, site_line, site_state, sites_document
 from coordinator.suggestions import NOTHING
+from coordinator.timeline import RoundTimes, RunTimes
 from federation.errors import FederationError, UsageError
 from federation.kernels.dispatch import compiler
-from federation.leaves import Outcome
+from federation.leaves import EvaluationRecordedV1, Outcome
 from federation.messages import Query, QueryKind, QueryReply
 from federation.rounds import Federation, Round, RoundState, Run
 
@@ -23,6 +32,9 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 NEWEST_ROUNDS = 50
+
+MAX_EVALUATIONS = 400
+"""Newest evaluations in a document, which has to fit into a message; those of the first model come with them."""
 
 
 def answer_query(coordinator: Coordinator, query: Query) -> tuple[QueryReply, tuple[str, ...]]:
@@ -42,14 +54,33 @@ def _answer(coordinator: Coordinator, query: Query) -> tuple[Document, tuple[str
         return sites_document(coordinator, query.subject), ()
     if query.kind is QueryKind.STATUS:
         return status_document(coordinator), ()
-    run = state.runs.get(query.subject)
-    if run is None:
-        raise UsageError(
-            f"run {query.subject!r}: no run of that name; known runs: {', '.join(sorted(state.runs)) or 'none'}"
-        )
+    run = run_named(state, query.subject)
     if query.kind is QueryKind.RUN:
         return run_document(coordinator, run), ()
     return model_document(coordinator, run, query.number)
+
+
+def run_named(state: Federation, name: str) -> Run:
+    """A run. Raises UsageError if there is none of that name."""
+    if name not in state.runs:
+        raise UsageError(f"run {name!r}: no run of that name; known runs: {', '.join(sorted(state.runs)) or 'none'}")
+    return state.runs[name]
+
+
+def metrics_question(coordinator: Coordinator, operator: str, query: Query) -> Question:
+    """What a reply to a question for a run's metrics is made from: the ledger as it is now.
+
+    Raises:
+        UsageError: there is no such run.
+    """
+    run, book = run_named(coordinator.state, query.subject), coordinator.ledger
+    return Question(
+        operator=operator,
+        query=query,
+        size=book.size,
+        sites=tuple(member.site for member in run.plan.members),
+        document={**summary(run), "ledger": {"size": book.size, "checkpoint": book.checkpoint().decode()}},
+    )
 
 
 def status_document(coordinator: Coordinator) -> Document:
@@ -99,19 +130,22 @@ def summary(run: Run) -> Document:
 def run_document(coordinator: Coordinator, run: Run) -> Document:
     """Everything that `run show` and `run watch` print."""
     state, observations = coordinator.state, coordinator.observations
-    newest = sorted(run.rounds)[-NEWEST_ROUNDS:]
+    newest, times = sorted(run.rounds)[-NEWEST_ROUNDS:], coordinator.timelines.of(run)
     return {
         **summary(run),
+        **pace_document(run, times),
+        **trouble_document(coordinator, run),
+        "plan": plan_document(run),
         "approved_by": list(run.approved_by),
         "answers": {s: {"accepted": a.accepted, "reason": a.reason.value} for s, a in sorted(run.answers.items())},
         "open_rounds": list(run.open_rounds),
         "missed": missed(run),
-        "sites_now": {m.site: site_document(state, observations, run, m.site) for m in run.plan.members},
+        "sites_now": {m.site: site_document(state, observations, run, m.site, times) for m in run.plan.members},
         "suggested_starts": coordinator.starts.newest.get(run.id, NOTHING).sentence,
-        "round_log": [round_document(run.rounds[number]) for number in newest],
+        "round_log": [round_document(run.rounds[number], times.rounds.get(number, RoundTimes())) for number in newest],
         "heads": [{"fragment": i, "version": v.number, "theta": v.theta_digest} for i, v in enumerate(run.heads())],
         "bytes": bytes_document(run),
-        "evaluations": [evaluation_document(e) for e in run.evaluations],
+        "evaluations": [evaluation_document(e) for e in newest_evaluations(run)],
         "ledger": ledger(coordinator),
         "abort": list(of_abort(state, run)),
     }
@@ -130,7 +164,9 @@ def missed(run: Run) -> Document:
     return {site: dict(reasons) for site, reasons in sorted(counts.items())}
 
 
-def site_document(state: Federation, observations: Observations, run: Run, site: str) -> Document:
+def site_document(
+    state: Federation, observations: Observations, run: Run, site: str, times: RunTimes | None = None
+) -> Document:
     """What is known of a site now."""
     seen = observations.sites.get(site)
     open_reports = [p for p in seen.status.participations if p.run == run.id] if seen else []
@@ -148,10 +184,11 @@ def site_document(state: Federation, observations: Observations, run: Run, site:
         "seconds_per_step": allocations[-1].seconds_per_step if allocations else 0.0,
         "waits_for_witnesses": bool(seen and seen.status.waits_for_witnesses),
         "applied": [a for a in seen.status.applied if a.startswith(f"{run.id}:")] if seen else [],
+        **site_details(run, site, seen, times or RunTimes(run.id)),
     }
 
 
-def round_document(found: Round) -> Document:
+def round_document(found: Round, times: RoundTimes) -> Document:
     """One round."""
     commit = found.commit
     return {
@@ -168,6 +205,7 @@ def round_document(found: Round) -> Document:
         "payload_bytes": sum(v.payload_bytes for v in found.admitted()),
         "opened_at_us": found.opened_at_us,
         "cosine": {c.site: c.cosine for c in commit.contributions} if commit else {},
+        **round_details(found, times),
     }
 
 
@@ -177,6 +215,13 @@ def bytes_document(run: Run) -> Document:
     up = sum(v.payload_bytes for r in run.rounds.values() for v in r.admitted())
     down = sum(r.commit.blob_bytes for r in committed if r.commit) * len(run.plan.members)
     return {"up": up, "down": down, "tokens": sum(v.new_tokens for r in run.rounds.values() for v in r.admitted())}
+
+
+def newest_evaluations(run: Run) -> list[EvaluationRecordedV1]:
+    """All evaluations of a run, or what there is room for."""
+    older, newest = run.evaluations[:-MAX_EVALUATIONS], run.evaluations[-MAX_EVALUATIONS:]
+    first = min((found.num_commits for found in run.evaluations), default=0)
+    return [*(found for found in older if found.num_commits == first), *newest]
 
 
 def evaluation_document(evaluation: Any) -> Document:

@@ -72,15 +72,22 @@ class Held:
         """Whether watching on can end in a takeover."""
         return not self.alive and self.judged is not None
 
+    @property
+    def words(self) -> str:
+        """Who has it, and what is known of it."""
+        who = "another process that has just started" if self.owner is None else described(self.owner)
+        if self.runs:
+            return f"{who}; it runs on this machine"
+        return who if self.judged is None else f"{who}; {_of_counter(self.judged, self.stale_seconds)}"
+
     def error(self) -> DirectoryBusyError:
         """In words: who has it, what is known of it, what to do."""
-        who = "another process that has just started" if self.owner is None else _described(self.owner)
-        words = f"directory: expected no other process at work in it, found {who}"
+        words = f"directory: expected no other process at work in it, found {self.words}"
         if self.runs:
-            return DirectoryBusyError(f"{words}; it runs on this machine", advice=f"Stop that process. {_FORCE}")
+            return DirectoryBusyError(words, advice=f"Stop that process. {_FORCE}")
         if self.judged is None:
             return DirectoryBusyError(words, advice=f"Stop that process, where it runs. {_FORCE}")
-        return DirectoryBusyError(f"{words}; {_of_counter(self.judged, self.stale_seconds)}", advice=self._advice())
+        return DirectoryBusyError(words, advice=self._advice())
 
     def _advice(self) -> str:
         if self.alive:
@@ -297,7 +304,8 @@ def _encode(owner: Owner) -> bytes:
     return json.dumps(asdict(owner)).encode()
 
 
-def _described(owner: Owner) -> str:
+def described(owner: Owner) -> str:
+    """`process 17 on login1 (since … by its clock)`."""
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(owner.since_us / 1e6)) if owner.since_us else ""
     return f"process {owner.pid} on {owner.host}" + (f" (since {since} by its clock)" if since else "")
 

@@ -95,6 +95,20 @@ _METRICS: Final = Allowed(
     words="known figures",
     holds=lambda value: isinstance(value, str) and value != "" and metric_line(value) == value,
 )
+_HARDWARE: Final = "|".join(
+    (
+        r"\(?(NVIDIA|AMD|Intel)\)?",
+        "Instinct|GeForce|Radeon|Tesla|Quadro|RTX|GTX|TITAN|Titan|Data|Center|GPU|Max|Pro|PRO|Ti|SUPER|Ada|Generation",
+        "Graphics|Device|Grace|Hopper|Blackwell|Superchip|PCIe|PCIE|NVL[0-9]{0,2}|SXM[0-9]?|OAM|MIG|XCD|GCD",
+        r"HBM[0-9]?[Ee]?|[A-Z]{0,3}[0-9]{1,4}[A-Za-z]?|[0-9]{1,4}GB|[0-9]g\.[0-9]{1,3}gb",
+    )
+)
+"""Words of accelerators' names, as drivers write them; not any word, for a job could write what it likes."""
+
+_ACCELERATOR: Final = rf"((NVIDIA|AMD|Intel)([ -]({_HARDWARE})){{0,8}})?"
+_RELEASE: Final = r"[0-9]{1,3}(\.[0-9]{1,3}){1,2}((a|b|rc)[0-9]{1,2})?"
+_TORCH: Final = rf"({_RELEASE}(\.dev[0-9]{{8}})?(\+(cpu|cu[0-9]{{2,4}}|rocm[0-9](\.[0-9]{{1,2}}){{0,2}}))?)?"
+_LANGUAGE: Final = _text("[a-z]{2,3}(_[A-Z][a-z]{3})?", 8, "a language code")
 _SOFTWARE: Final = _text(r"(hpc-federation( [0-9][0-9A-Za-z.+]{0,40})?)?", 60, "this software's name and version")
 
 ALLOWED: Final[Mapping[tuple[str, str], Allowed]] = {
@@ -115,6 +129,17 @@ ALLOWED: Final[Mapping[tuple[str, str], Allowed]] = {
     ("SiteStatus", "blobs_wanted"): _DIGEST_OR_NONE,
     ("SiteStatus", "applied"): _text(rf"{SLUG_PATTERN}:[0-9]{{1,16}}(,[0-9]{{1,16}})*", 64 * 1024, "run and versions"),
     ("SiteStatus", "software"): _SOFTWARE,
+    ("SiteFacts", "profile"): _text(rf"({SLUG_PATTERN})?", 40, "a site profile's name"),
+    ("SiteFacts", "launcher"): _text("(local|slurm)?", 5, "a launcher"),
+    ("SiteFacts", "courier"): _text("(grpc|spool)?", 5, "a courier"),
+    ("SiteFacts", "python"): _text(rf"({_RELEASE})?", 16, "a release of Python"),
+    ("SiteFacts", "torch"): _text(_TORCH, 40, "a release of torch"),
+    ("SiteFacts", "accelerator"): _text(_ACCELERATOR, 40, "an accelerator's name"),
+    ("SiteFacts", "architecture"): _text("(x86_64|aarch64|ppc64le|riscv64)?", 7, "a processor's architecture"),
+    ("RunBudget", "run"): _ID,
+    ("RunBudget", "native_unit"): _text("(([cg]pu|gcd|core|node|billing)-)?(hours|units)|", 13, "a unit of accounting"),
+    ("LanguageTokens", "run"): _ID,
+    ("LanguageTokens", "language"): _LANGUAGE,
     ("UpdateOffer", "signed_update"): Allowed(
         max_length=128 * 1024, words="a signed update", holds=_signed(dsse.UPDATE_TYPE, wire.update_from_bytes)
     ),
@@ -137,7 +162,7 @@ ALLOWED: Final[Mapping[tuple[str, str], Allowed]] = {
     ),
     ("Evaluation", "run"): _ID,
     ("Evaluation", "site"): _ID,
-    ("LanguageScore", "language"): _text("[a-z]{2,3}(_[A-Z][a-z]{3})?", 8, "a language code"),
+    ("LanguageScore", "language"): _LANGUAGE,
     ("Telemetry", "run"): _ID,
     ("Telemetry", "allocation"): _ID,
     ("Telemetry", "lines"): _METRICS,
@@ -217,3 +242,8 @@ def _problems_of(owner: str, name: str, item: object) -> Iterator[str]:
         yield f"{owner}.{name}: expected {allowed.words}, at most {allowed.max_length} long, found {len(item)}"
     elif not allowed.holds(item):  # 3
         yield f"{owner}.{name}: expected {allowed.words}, found something else, {len(item)} long"
+
+
+def or_nothing(owner: str, name: str, text: str) -> str:
+    """`text` if the list lets it out in this field, else "": for facts that may be left out."""
+    return "" if next(_problems_of(owner, name, text), None) else text

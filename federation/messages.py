@@ -165,6 +165,89 @@ class SnapshotWanted:
     version: int
 
 
+class StartChange(StrEnum):
+    """What ends, or begins, the time in which a site's policy lets jobs start."""
+
+    NONE = "none"
+    HOURS = "hours"
+    MAINTENANCE = "maintenance"
+    BUDGET = "budget"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunBudget:
+    """What one run has cost a site and may cost, for people. GPU-hours as the site's batch system counts GPUs.
+
+    Attributes:
+        gpu_hours_effective, gpu_hours_discarded, gpu_hours_open, gpu_hours_idle: training that is in the model, that is
+            not, that is not decided, and all else; together what jobs have used so far.
+        gpu_hours_counted: what the site's limits look at: jobs that live count with all that they may still use.
+        gpu_hours_limit: of the run in all; 0.0 for none.
+        native_unit: the centre's own unit as a slug, "" where its price is not known: then the next two say nothing.
+        native_spent, native_limit: used so far, and the run's limit in that unit; 0.0 for no limit.
+        forecast_gpu_hours: that the rounds which are left will probably need; -1.0 if nothing is measured yet.
+    """
+
+    run: str
+    gpu_hours_effective: float = 0.0
+    gpu_hours_discarded: float = 0.0
+    gpu_hours_open: float = 0.0
+    gpu_hours_idle: float = 0.0
+    gpu_hours_counted: float = 0.0
+    gpu_hours_limit: float = 0.0
+    native_unit: str = ""
+    native_spent: float = 0.0
+    native_limit: float = 0.0
+    forecast_gpu_hours: float = -1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageTokens:
+    """Tokens of one language that a site's jobs of a run have trained on so far; a repeated step counts once."""
+
+    run: str
+    language: str
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteFacts:
+    """What a site says about itself for people: nothing is decided from it. What is not known is "", or -1 of counts.
+
+    Attributes:
+        profile: of the centre, as shipped with this software.
+        launcher, courier: "local" or "slurm", "grpc" or "spool".
+        python: of the agent. torch, accelerator, num_accelerators, architecture: of the newest job that looked at its
+            machine; the first is "" and the last two are the site's configuration before there was one.
+        num_accelerators: of one job.
+        certificate_not_after_us: end of the channel's certificate, microseconds since 1970; 0 if there is none.
+        queue_wait_seconds: of the newest job that began, from when it could begin; -1 if none did yet.
+        waiting_seconds: of the job that has waited longest of those that wait now; -1 if none does.
+        may_start: whether the site's policy lets a job start now, whatever its run.
+        next_change: what ends that, or (where it is false) what forbids it now. `next_change_seconds` until then, by
+            the site's rules as they are now; 0 if that is not known.
+        budgets: of runs that had jobs here, newest first.
+        language_tokens: per run and language, where the trainer can tell; a run that is not there is not known.
+    """
+
+    profile: str = ""
+    launcher: str = ""
+    courier: str = ""
+    python: str = ""
+    torch: str = ""
+    accelerator: str = ""
+    num_accelerators: int = -1
+    architecture: str = ""
+    certificate_not_after_us: int = 0
+    queue_wait_seconds: int = -1
+    waiting_seconds: int = -1
+    may_start: bool = False
+    next_change: StartChange = StartChange.NONE
+    next_change_seconds: int = 0
+    budgets: tuple[RunBudget, ...] = ()
+    language_tokens: tuple[LanguageTokens, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class SiteStatus:
     """Site to coordinator: level-triggered report, sent when it changes and as a heartbeat. Never a ledger leaf.
@@ -177,6 +260,7 @@ class SiteStatus:
         snapshots_wanted: versions to be sent whole; the commit blobs up to them are not in `blobs_wanted`.
         measured_round_trip_seconds: the longest of the newest messages took, until acknowledged; 0 if none was timed.
         declared_round_trip_seconds: what the site's operator says about it; 0 for nothing.
+        facts: None from agents that know none.
     """
 
     ledger_size: int
@@ -190,6 +274,7 @@ class SiteStatus:
     snapshots_wanted: tuple[SnapshotWanted, ...] = ()
     measured_round_trip_seconds: int = 0
     declared_round_trip_seconds: int = 0
+    facts: SiteFacts | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,6 +423,8 @@ class QueryKind(StrEnum):
 
     SITES = "sites"
     STATUS = "status"
+    METRICS = "metrics"
+    """A run's figures: a blob of the reply holds the ledger's leaves and the members' telemetry."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,10 +66,11 @@ def _lines(fs: FileSystem, path: str) -> Iterator[dict[str, Any]]:
         offset += len(piece)
         *lines, rest = (rest + piece).split(b"\n")
         rest = rest[-_MAX_LINE_BYTES:]
-        yield from filter(None, map(_record, lines))
+        yield from filter(None, map(record_of, lines))
 
 
-def _record(line: bytes) -> dict[str, Any] | None:
+def record_of(line: bytes) -> dict[str, Any] | None:
+    """The JSON object of a line, None if it is none."""
     try:
         values = json.loads(line)
     except (ValueError, RecursionError):

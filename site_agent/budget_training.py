@@ -9,7 +9,7 @@ the hours went, and no limit rests on them.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
+from typing import Any, Final
 
 from site_agent.agent_state import Allocation
 from site_agent.budget import JobSize, size_of
@@ -28,14 +28,56 @@ class RoundTraining:
         return self.kept + self.repeated
 
 
+NUM_IN_DETAIL: Final = 64
+"""Rounds whose single steps are remembered, far more than can be in flight; of older ones only the sums are."""
+
+
 @dataclass(kw_only=True)
 class _Window:
     steps: dict[int, float] = field(default_factory=dict)
     repeated: float = 0.0
+    closed: float = 0.0
 
     def add(self, step: int, gpu_seconds: float) -> None:
         self.repeated += self.steps.get(step, 0.0)
         self.steps[step] = gpu_seconds
+
+    @property
+    def training(self) -> RoundTraining:
+        return RoundTraining(kept=self.closed + sum(self.steps.values()), repeated=self.repeated)
+
+    def close(self) -> None:
+        self.closed, self.steps = self.closed + sum(self.steps.values()), {}
+
+
+class TrainingMeter:
+    """`training_of`, line by line, for who follows metrics while they are written: memory grows with rounds only."""
+
+    def __init__(self) -> None:
+        """No training yet."""
+        self._windows: dict[int, _Window] = {}
+        self._in_detail: list[int] = []
+
+    def add(self, line: Mapping[str, Any], allocations: Sequence[Allocation], default: JobSize) -> None:
+        """Takes in the next line; one that is none of an inner step is left out."""
+        number, step, seconds, fencing = (line.get(key) for key in ("round", "step", "seconds", "fencing"))
+        if not (isinstance(number, int) and isinstance(step, int) and isinstance(fencing, int)):
+            return
+        if not isinstance(seconds, int | float) or not isfinite(seconds) or seconds < 0:
+            return
+        if number not in self._windows:
+            self._begin(number)
+        self._windows[number].add(step, seconds * _num_gpus(fencing, allocations, default))
+
+    def rounds(self) -> dict[int, RoundTraining]:
+        """GPU-seconds per round so far."""
+        return {number: found.training for number, found in self._windows.items()}
+
+    def _begin(self, number: int) -> None:
+        self._windows[number] = _Window()
+        self._in_detail.append(number)
+        if len(self._in_detail) > NUM_IN_DETAIL:
+            self._windows[self._in_detail.pop(0)].close()
 
 
 def training_of(
@@ -48,18 +90,10 @@ def training_of(
         allocations: of the run, ascending.
         default: what a job gets where the journal does not say.
     """
-    windows: dict[int, _Window] = {}
+    meter = TrainingMeter()
     for line in lines:
-        number, step, seconds, fencing = (line.get(key) for key in ("round", "step", "seconds", "fencing"))
-        if not (isinstance(number, int) and isinstance(step, int) and isinstance(fencing, int)):
-            continue
-        if not isinstance(seconds, int | float) or not isfinite(seconds) or seconds < 0:
-            continue
-        windows.setdefault(number, _Window()).add(step, seconds * _num_gpus(fencing, allocations, default))
-    return {
-        number: RoundTraining(kept=sum(found.steps.values()), repeated=found.repeated)
-        for number, found in windows.items()
-    }
+        meter.add(line, allocations, default)
+    return meter.rounds()
 
 
 def _num_gpus(fencing: int, allocations: Sequence[Allocation], default: JobSize) -> int:

@@ -17,7 +17,7 @@ from federation.durable.api import FileSystem
 from federation.ids import COORDINATOR
 from federation.ledger.copy import LedgerCopy
 from federation.mailbox.mailbox import MAX_BLOB_WAIT_SECONDS, Mailbox
-from federation.messages import SiteStatus
+from federation.messages import SiteFacts, SiteStatus
 from federation.roster import TrustedRosters
 from federation.rounds import Federation
 from site_agent import derived, layout
@@ -37,11 +37,13 @@ from site_agent.observations import AgentSettings, Observations
 from site_agent.observer import Observer
 from site_agent.orders import JobSettings, OrderDesk
 from site_agent.pending import pending
+from site_agent.site_facts import FactsDesk, FixedFacts
 from site_agent.telemetry import TelemetrySender
 from site_agent.views import ViewFile, view_of
 
 LOG: Final = logging.getLogger("site_agent")
 
+NO_FACTS: Final = FixedFacts()
 MAX_DECISIONS_PER_TICK: Final = 32
 """Rounds of deciding in one pass. Each one decides something that was open; more than this is a bug, not work."""
 
@@ -64,6 +66,7 @@ class Agent:
         max_blob_wait_seconds: int = MAX_BLOB_WAIT_SECONDS,
         software: str = "",
         new_judge: Callable[[], ManifestJudge | None] = lambda: None,
+        fixed_facts: FixedFacts = NO_FACTS,
     ) -> None:
         """Puts the agent together and reads everything back.
 
@@ -80,6 +83,7 @@ class Agent:
             max_blob_wait_seconds: how long a message may wait for its blobs.
             software: what status reports call this release.
             new_judge: asked in each pass; the judge of a policy that has changed since, None if it has not.
+            fixed_facts: what site.toml says that status reports tell.
 
         Raises:
             RosterError: no coordinator in the roster.
@@ -121,7 +125,10 @@ class Agent:
             trainer_of=self.observer.trainer_of,
             roster_version=lambda: rosters.current.version,
             software=software,
+            facts=self._facts,
         )
+        self.facts = FactsDesk(fs, fixed_facts, lambda: self.observer.judge)
+        self._seen = Observations()
         self.telemetry = TelemetrySender(fs, self.mailbox)
         self.round_trips = RoundTripMeter(fs, self.mailbox.last_sequence)
         self.view = ViewFile(fs)
@@ -150,6 +157,7 @@ class Agent:
         busy = self.inbox.receive(now_us)
         self.inbox.check_cosigned(self.state)
         seen, decided = self._decide(now_us)
+        self._seen = seen
         instructions = pending(self.settings, self.state, self.federation, seen, now_us)
         busy = self.executor.carry_out(instructions, now_us) or busy or decided
         self.last_status = next((i.status for i in instructions if isinstance(i, ReportStatus)), None)
@@ -197,6 +205,9 @@ class Agent:
             self.journal.append(entries)
             _log(entries)
         raise AssertionError(f"the decider decides without end, last: {entries}")
+
+    def _facts(self, report: SiteStatus, now_us: int) -> SiteFacts:
+        return self.facts.facts(report, self.state, self.federation, self._seen, now_us)
 
     def _tell(self) -> None:
         size = self.copy.size

@@ -10,7 +10,7 @@ from federation import dsse, notes, wire
 from federation.blobs.store import BlobStore
 from federation.durable import failpoint
 from federation.durable.api import FileSystem
-from federation.egress import check_outgoing
+from federation.egress import check_outgoing, problems
 from federation.egress_words import outgoing_sentence
 from federation.errors import FederationError, LaunchFailedError, ObjectNotFoundError, PeerUnavailableError
 from federation.ledger.copy import LedgerCopy
@@ -22,6 +22,7 @@ from federation.messages import (
     ManifestAnswer,
     MessageBody,
     RoundDeclined,
+    SiteFacts,
     SiteStatus,
     UpdateOffer,
 )
@@ -51,6 +52,7 @@ class Executor:
         software: what a status report calls this release.
         on_posted: called when a message lies in out/: the courier need not wait for the end of the pass.
         guard: called before each instruction; raises if another process has taken this one's place since.
+        facts: what a status report tells besides, given the report and the time in microseconds.
     """
 
     fs: FileSystem
@@ -69,6 +71,7 @@ class Executor:
     software: str
     on_posted: Callable[[], None] = lambda: None
     guard: Callable[[], None] = lambda: None
+    facts: Callable[[SiteStatus, int], SiteFacts | None] = lambda report, now_us: None
     _last_status: SiteStatus | None = None
     _last_status_us: int = 0
     _complained: set[str] = field(default_factory=set)
@@ -235,14 +238,27 @@ class Executor:
         return Cosignature(size=instruction.cosigned.size, root=instruction.cosigned.root, note=note)
 
     def _report(self, report: SiteStatus, now_us: int) -> bool:
-        """Sends the report if it changed or the heartbeat is due."""
+        """Sends the report if it changed or the heartbeat is due. Facts go with it, and are no reason to send one."""
         due = now_us - self._last_status_us >= self.settings.heartbeat_seconds * _US
         news = status.changed(self._last_status, report)
         if not due and not news:
             return False
-        self._send(replace(report, software=self.software, sent_at_us=now_us))
+        facts = self._facts(report, now_us)
+        self._send(replace(report, software=self.software, sent_at_us=now_us, facts=facts))
         self._last_status, self._last_status_us = report, now_us
         return news
+
+    def _facts(self, report: SiteStatus, now_us: int) -> SiteFacts | None:
+        """None where they cannot be had or may not leave: without a report this site would be invited to nothing."""
+        try:
+            found = self.facts(report, now_us)
+        except (FederationError, ArithmeticError, ValueError) as error:
+            refused, found = f"{type(error).__name__}: {error}", None
+        else:
+            refused = next(problems(found), "") if found is not None else ""
+        if refused:
+            self._complain(f"the status says nothing about the site itself: {refused}")
+        return None if refused else found
 
     def _send(self, body: MessageBody, blobs: tuple[str, ...] = ()) -> None:
         """Everything that this site says passes here, or `TelemetrySender`; what may not leave it does not."""

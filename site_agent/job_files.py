@@ -6,7 +6,8 @@ from math import isfinite
 from typing import Final, TypeAlias
 
 from federation.durable.api import FileSystem
-from federation.errors import ObjectNotFoundError, ProtocolError
+from federation.egress import or_nothing
+from federation.errors import FederationError, ObjectNotFoundError, ProtocolError
 from federation.ids import is_digest
 from federation.leaves import LanguageScore
 from site_agent import jobs, layout
@@ -84,7 +85,36 @@ def allocation_seen(fs: FileSystem, live: Allocation, batch: BatchSeen, known: O
         start_in_seconds=batch.start_in_seconds,
     )
     report = jobs.read_record(fs, paths.report, JobReport)
-    return seen if report is None or report.fencing < fencing else _reported(seen, report)
+    if report is None or report.fencing < fencing:
+        return seen
+    return replace(
+        _reported(seen, report),
+        ready_at=ready_at(report, live),
+        language_tokens=language_tokens(report),
+    )
+
+
+def past_report(fs: FileSystem, allocation: Allocation) -> JobReport | None:
+    """The last report of an allocation that has ended; None if there is none that can be read."""
+    try:
+        return jobs.read_record(fs, layout.allocation_paths(allocation.run, allocation.number).report, JobReport)
+    except FederationError:
+        return None
+
+
+def ready_at(report: JobReport, allocation: Allocation) -> float:
+    """When the allocation's first execution was ready, in unix seconds; 0.0 where the report is a later one's."""
+    is_first = report.fencing == allocation.fencing
+    return report.ready_at if is_first and 0 < report.ready_at < _MAX_COUNT else 0.0
+
+
+def language_tokens(report: JobReport) -> tuple[tuple[str, int], ...]:
+    """What a report says of languages, by code; what is no code or no count is left out."""
+    return tuple(
+        (code, tokens)
+        for code, tokens in sorted(report.language_tokens.items())[:_MAX_SCORES]
+        if or_nothing("LanguageTokens", "language", code) and 0 <= tokens < _MAX_COUNT
+    )
 
 
 def _end_now(fs: FileSystem, live: Allocation, batch: BatchSeen, fencing: int) -> JobEndSeen | None:

@@ -16,7 +16,7 @@ the JSON file that names its digest), evaluation results, and at last `ended.jso
 All files are replaced atomically. Digests are SHA-256 tree digests in hex (`federation.merkle`), times unix seconds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from federation.leaves import LanguageScore
@@ -240,6 +240,9 @@ class JobReport:
         idle_since: unix time since which the job has been without an order, 0.0 if it has one.
         updated_at: unix time of this report.
         error: one sentence, "" if all is well.
+        ready_at: unix time at which this execution was ready for its first order, 0.0 if it is not yet.
+        language_tokens: per language code the tokens that the run's jobs at this site have trained on, as of the
+            training state that this job has; {} where its trainer cannot tell.
     """
 
     fencing: int
@@ -254,6 +257,8 @@ class JobReport:
     idle_since: float = 0.0
     updated_at: float = 0.0
     error: str = ""
+    ready_at: float = 0.0
+    language_tokens: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

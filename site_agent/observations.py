@@ -120,6 +120,8 @@ class AllocationSeen:
         remark: what the batch system says about a job that waits, for people; "" if nothing.
         start_in_seconds: of a job that waits, until its start as far as that can be told; 0 if it cannot.
         may_begin_anew: whether its last word was that it was told to end, and the batch system may start it once more.
+        ready_at: unix seconds at which its first execution was ready, 0.0 if that is not known.
+        language_tokens: (code, tokens) that the run's jobs here have trained on, as of this one's newest report.
     """
 
     run: str
@@ -142,6 +144,8 @@ class AllocationSeen:
     remark: str = ""
     start_in_seconds: int = 0
     may_begin_anew: bool = False
+    ready_at: float = 0.0
+    language_tokens: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

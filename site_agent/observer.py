@@ -103,6 +103,11 @@ class Observer:
             fault=fault,
         )
 
+    @property
+    def judge(self) -> ManifestJudge:
+        """The policy in force."""
+        return self._judge
+
     def adopt(self, judge: ManifestJudge) -> None:
         """The site's policy has changed: every manifest is judged anew."""
         self._judge = judge

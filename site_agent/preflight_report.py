@@ -33,6 +33,7 @@ class RankReport:
         driver: version of the accelerator's driver, "" if it has none or does not tell.
         runtime: version of CUDA or HIP that torch was built for, "" on a processor.
         golden: whether the golden vectors came out; `problem` says what did not.
+        architecture: of the processor, "" in reports of earlier releases.
     """
 
     rank: int
@@ -45,6 +46,7 @@ class RankReport:
     torch: str
     golden: bool
     problem: str = ""
+    architecture: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

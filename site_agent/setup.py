@@ -10,6 +10,7 @@ from federation.durable.api import FileSystem
 from federation.durable.real import RealFileSystem
 from federation.errors import ConfigError, UsageError
 from federation.roster import TrustedRosters, peek_roster, root_fingerprint
+from federation.site_profile import load_profile
 from site_agent import layout
 from site_agent.driver import Agent
 from site_agent.identity import job_tag, load_identity, make_identity
@@ -23,6 +24,7 @@ from site_agent.site_config import (
     load_site_config,
     require_trainer_digests,
 )
+from site_agent.site_facts import FixedFacts
 from site_agent.site_policy import judge_of
 from site_agent.site_text import BatchChoice, site_config_text
 from site_agent.unmade import nothing_left_behind
@@ -146,12 +148,23 @@ def open_agent(directory: Path, now_us: int, *, new_epoch: bool) -> tuple[Agent,
         max_blob_wait_seconds=int(config.agent.max_blob_wait_seconds),
         software=software(),
         new_judge=watch.changed,
+        fixed_facts=_fixed_facts(config),
     )
     return agent, config
 
 
 def _documents(fs: FileSystem) -> list[bytes]:
     return [fs.read(f"{layout.ROSTERS}/{name}") for name in fs.list(layout.ROSTERS) if name.endswith(".roster")]
+
+
+def _fixed_facts(config: SiteConfig) -> FixedFacts:
+    architecture = load_profile(config.profile).node.cpu_architecture
+    return FixedFacts(
+        profile=config.profile,
+        launcher=config.launcher,
+        num_gpus=config.num_gpus_per_job,
+        architecture=architecture.value if architecture else "",
+    )
 
 
 def _job_settings(config: SiteConfig, directory: Path) -> JobSettings:

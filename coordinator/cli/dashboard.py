@@ -30,7 +30,8 @@ def dashboard() -> None:
 @click.argument("directory", type=DIRECTORY)
 @click.option("--listen", default=None, metavar="ADDRESS:PORT", help="[default: as coordinator.toml says]")
 @click.option("--verbose", is_flag=True, help="Log more.")
-def serve(directory: Path, listen: str | None, verbose: bool) -> None:
+@click.option("--parent", type=int, default=0, hidden=True, help="Ends when that process is no more its parent.")
+def serve(directory: Path, listen: str | None, verbose: bool, parent: int) -> None:
     """Serves the dashboard of the coordinator's DIRECTORY, which it only reads; `coordinator serve` need not run."""
     from coordinator.dashboard.server import DashboardServer  # the web server: no other command waits for its import
 
@@ -45,7 +46,7 @@ def serve(directory: Path, listen: str | None, verbose: bool) -> None:
     click.echo(f"dashboard of {server.follower.view.consortium}: {server.url}")
     if server.fingerprint:
         click.echo(f"its own certificate, SHA-256: {server.fingerprint}")
-    server.run()
+    server.run(parent)
 
 
 @dashboard.command("link")

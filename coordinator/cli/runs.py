@@ -13,11 +13,13 @@ import click
 
 from coordinator.cli.confirm import confirm, confirm_option
 from coordinator.cli.create import create_run
-from coordinator.cli.export import export_model
-from coordinator.cli.show import print_run, print_runs, watch_run
+from coordinator.cli.export import export_model, model_sentence
+from coordinator.cli.export_metrics import export_metrics, metrics_sentence, refuse_mixed_options
+from coordinator.cli.show import print_run, print_runs
+from coordinator.cli.watch import watch_run
+from coordinator.exports.formats import FORMATS
 from coordinator.operator_client import OperatorClient, connect, goes_over_network, new_id
 from federation.durable.real import RealFileSystem
-from federation.durations import count
 from federation.messages import Command, CommandKind, Query, QueryKind
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -87,24 +89,41 @@ def create(
 @run.command("export")
 @click.argument("run_id", metavar="NAME")
 @click.option("--round", "number", default=-1, help="Round whose model is wanted; the newest if not given.")
+@click.option("--metrics", is_flag=True, help="Not the model: what the ledger and the sites say about the run.")
+@click.option("--format", "format_name", default="csv", show_default=True, help=f"Of metrics: {', '.join(FORMATS)}.")
+@click.option("--overwrite", is_flag=True, help="Of metrics: replace an earlier export.")
 @click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), default=Path("model.safetensors"), show_default=True
+    "--out",
+    type=click.Path(path_type=Path),
+    help="File, of most metrics a directory.  [default: model.safetensors, or named after the run]",
 )
 @operator_options
+@click.pass_context
 def export(
+    context: click.Context,
     run_id: str,
     number: int,
-    out: Path,
+    metrics: bool,
+    format_name: str,
+    overwrite: bool,
+    out: Path | None,
     operator_dir: Path,
     coordinator_dir: Path | None,
     wait_seconds: float,
     as_json: bool,
 ) -> None:
-    """Writes the model after a round as safetensors, rebuilt from the published blobs and checked by digest."""
+    """Writes the model after a round as safetensors, rebuilt from the published blobs and checked by digest.
+
+    With --metrics: tables of rounds, updates, scores and inner steps, made from the ledger's leaves, whose root is
+    checked, and from telemetry.
+    """
+    refuse_mixed_options(context, metrics)
     with connected(operator_dir, coordinator_dir) as client:
-        document = export_model(client, run_id, number, out, wait_seconds)
-    size = f"{count(document['parameters'], 'parameter')}, {count(document['commits'], 'commit')}"
-    answer(document, as_json, f"Wrote {out}: {size}.")
+        if metrics:
+            document = export_metrics(client, run_id, format_name, out, overwrite, wait_seconds)
+        else:
+            document = export_model(client, run_id, number, out or Path("model.safetensors"), wait_seconds)
+    answer(document, as_json, metrics_sentence(document) if metrics else model_sentence(document))
 
 
 @run.command("list")
@@ -134,7 +153,14 @@ def show(run_id: str, operator_dir: Path, coordinator_dir: Path | None, wait_sec
 
 @run.command("watch")
 @click.argument("run_id", metavar="NAME")
-@click.option("--every", "every_seconds", default=1.0, show_default=True, help="Seconds between two looks.")
+@click.option(
+    "--every",
+    "every_seconds",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks.",
+)
 @operator_options
 def watch(
     run_id: str,
@@ -144,7 +170,11 @@ def watch(
     wait_seconds: float,
     as_json: bool,
 ) -> None:
-    """Follows a run until it ends (or Ctrl-C); with --json one document a line."""
+    """Follows a run until it ends (or Ctrl-C), also while the coordinator is away; with --json one document a line.
+
+    A letter in a site's lane is what it did then: q queued, . waited for others, t trained, u uploaded, T both; + its
+    update was admitted, ! it was not; - it was in a round, not known how far.
+    """
 
     if goes_over_network(operator_dir, coordinator_dir):
         _watch_stream(operator_dir, run_id, every_seconds, wait_seconds, as_json)

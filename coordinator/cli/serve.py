@@ -11,6 +11,7 @@ from typing import Protocol
 import click
 
 from coordinator import malloc
+from coordinator.dashboard_process import DashboardProcess, dashboard_command
 from coordinator.home import check_coordinator_directory
 from coordinator.network_config import load_coordinator_config
 from coordinator.service import Coordinator
@@ -75,7 +76,8 @@ def serve(directory: Path, listen: str | None, poll_seconds: float, take_over: b
             leaves = count(coordinator.ledger.size, "leaf", "leaves")
             click.echo(f"coordinator of {coordinator.consortium}: ledger has {leaves}")
             spare_what_is_loaded()
-            _loop(coordinator, lock, stop, network, poll_seconds)
+            with _dashboard(directory) as dashboard:
+                _loop(coordinator, lock, stop, network, dashboard, poll_seconds)
 
 
 @contextmanager
@@ -96,11 +98,28 @@ def _network(coordinator: Coordinator, directory: Path, listen: str | None) -> I
         network.stop()
 
 
+@contextmanager
+def _dashboard(directory: Path) -> Iterator[DashboardProcess | None]:
+    """The dashboard's process, if coordinator.toml wants one."""
+    if not load_coordinator_config(directory).dashboard.listen:
+        yield None
+        return
+    with DashboardProcess(dashboard_command(directory)) as process:
+        yield process
+
+
 def _loop(
-    coordinator: Coordinator, lock: DirectoryLock, stop: StopOnSignals, network: Serving, poll_seconds: float
+    coordinator: Coordinator,
+    lock: DirectoryLock,
+    stop: StopOnSignals,
+    network: Serving,
+    dashboard: DashboardProcess | None,
+    poll_seconds: float,
 ) -> None:
     while not stop.requested:
         lock.check()
+        if dashboard is not None:
+            dashboard.look()
         busy = coordinator.step(time.time())
         network.after_step(busy)
         if not busy:

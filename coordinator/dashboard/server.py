@@ -3,6 +3,7 @@
 
 import asyncio
 import logging
+import os
 import socket
 import time
 from dataclasses import dataclass
@@ -77,8 +78,8 @@ class DashboardServer:
         host, port = self._socket.getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    def run(self) -> None:
-        """Serves until SIGTERM or SIGINT."""
+    def run(self, parent: int = 0) -> None:
+        """Serves until SIGTERM or SIGINT, or until the process with id `parent` is gone, if one is given."""
         config = uvicorn.Config(
             self.dashboard.application(),
             http=CertificateProtocol,
@@ -96,20 +97,22 @@ class DashboardServer:
         self.fs.write(ADDRESS, self.url.encode())
         spare_what_is_loaded()
         server = uvicorn.Server(config)
-        asyncio.run(self._serve(server))
+        asyncio.run(self._serve(server, parent))
 
-    async def _serve(self, server: uvicorn.Server) -> None:
-        following = asyncio.create_task(self._follow())
+    async def _serve(self, server: uvicorn.Server, parent: int) -> None:
+        following = asyncio.create_task(self._follow(server, parent))
         try:
             await server.serve(sockets=[self._socket])
         finally:
             following.cancel()
             self.fs.remove(ADDRESS)
 
-    async def _follow(self) -> None:
+    async def _follow(self, server: uvicorn.Server, parent: int) -> None:
         """Looks several times a second; viewers are told at most once a second."""
         pushed, liveness_at, pending = 0.0, 0.0, False
         while True:
+            if parent and os.getppid() != parent:
+                server.should_exit = True
             now = time.monotonic()
             if now - liveness_at >= LIVENESS_SECONDS:
                 liveness, liveness_at = self._watch.look(), now

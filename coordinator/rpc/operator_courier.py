@@ -152,20 +152,23 @@ class Watching:
         self._run, self._every, self._wait = run, every_seconds, wait_seconds
         self._news: queue.Queue[Document | FederationError] = queue.Queue()
         self._newest: Document | None = None
+        self._heard = False
+        self._lost: FederationError | None = None
         self._future = loop.start(self._follow(station_of(fs)))
 
     def look(self) -> Document:
         """The next document, or the one before if there was no change for a while.
 
         Raises:
-            DeadlineExceededError: none came.
-            FederationError: none will.
+            FederationError: none came; a retryable one: they may come again.
         """
         try:
             found = self._news.get(timeout=self._wait if self._newest is None else self._every)
         except queue.Empty:
             if self._newest is None:
                 raise DeadlineExceededError(f"no answer within {self._wait:g} s") from None
+            if self._lost is not None:
+                raise self._lost from None
             return self._newest
         if isinstance(found, FederationError):
             raise found
@@ -183,9 +186,10 @@ class Watching:
                 async with once.connected(station) as line:
                     await self._stream(line)
             except FederationError as error:
-                if not error.retryable or self._newest is None:
+                if not error.retryable or not self._heard:
                     self._news.put(error)
                     return
+                self._lost = error
                 LOG.info("watch: %s", error)
             await asyncio.sleep(RECONNECT_SECONDS)
 
@@ -193,4 +197,5 @@ class Watching:
         stub = ControlStub(line.channel)  # type: ignore[no-untyped-call]
         request = pb.WatchRequest(run=self._run, interval_ms=round(self._every * 1000))
         async for reply in answered_stream(stub.Watch(request)):
+            self._heard, self._lost = True, None
             self._news.put(json.loads(reply.document))

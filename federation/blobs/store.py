@@ -233,6 +233,11 @@ class BlobSink:
         self._hasher.update(data)
         self._writer.write(data)
 
+    @property
+    def digest(self) -> str:
+        """Digest of the bytes so far; more may follow."""
+        return self._hasher.hexdigest()
+
     def finish(self, expected: str | None = None) -> str:
         """Makes the blob durable under its digest and returns that.
 

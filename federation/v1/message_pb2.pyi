@@ -36,6 +36,7 @@ class QueryKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     QUERY_KIND_MODEL: _ClassVar[QueryKind]
     QUERY_KIND_SITES: _ClassVar[QueryKind]
     QUERY_KIND_STATUS: _ClassVar[QueryKind]
+    QUERY_KIND_METRICS: _ClassVar[QueryKind]
 COMMAND_KIND_UNSPECIFIED: CommandKind
 COMMAND_KIND_RUN_CREATE: CommandKind
 COMMAND_KIND_RUN_APPROVE: CommandKind
@@ -57,6 +58,7 @@ QUERY_KIND_RUN: QueryKind
 QUERY_KIND_MODEL: QueryKind
 QUERY_KIND_SITES: QueryKind
 QUERY_KIND_STATUS: QueryKind
+QUERY_KIND_METRICS: QueryKind
 
 class Message(_message.Message):
     __slots__ = ("header", "acknowledgement", "ledger_tail", "manifest_answer", "site_status", "update_offer", "round_declined", "cosignature", "evaluation_offer", "telemetry", "command", "command_reply", "query", "query_reply")

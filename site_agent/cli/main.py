@@ -15,9 +15,10 @@ from site_agent.cli.doctor import doctor
 from site_agent.cli.enroll import enroll
 from site_agent.cli.jobs import attempt, job
 from site_agent.cli.policy import policy
-from site_agent.cli.runs import run, status
+from site_agent.cli.runs import run
 from site_agent.cli.serve import serve, tick
 from site_agent.cli.setup import init, roster
+from site_agent.cli.status import status
 
 
 @click.group()

@@ -38,7 +38,7 @@ from site_agent.inner_loop.parameters import LocalParameters
 from site_agent.inner_loop.patience import Clock, Patience, SystemClock
 from site_agent.inner_loop.preflight import preflight, write_preflight
 from site_agent.inner_loop.reporter import Reporter
-from site_agent.inner_loop.seam import Evaluator, Trainer
+from site_agent.inner_loop.seam import Evaluator, Trainer, language_counter
 from site_agent.inner_loop.spool import JobSpool
 from site_agent.inner_loop.writer import BackgroundWriter, Latest
 from site_agent.jobs import (
@@ -128,6 +128,7 @@ class Allocation:
         self._run = RealFileSystem(Path(order.run_dir))
         self._writer = BackgroundWriter()
         self._reports = Latest[JobReport](lambda report: self.spool.report(report))
+        self._reporter: Reporter | None = None
         self.spool = JobSpool(self._fs, self._run, claim)
         self.spool.report(JobReport(fencing=claim.fencing, state=JobState.STARTING, updated_at=self._clock.now()))
 
@@ -165,6 +166,8 @@ class Allocation:
         except ConfigError as error:
             raise ModelDiffersError(str(error), advice=error.advice) from error
         metrics = MetricsLog(self._run, RunPaths().metrics)
+        counter = language_counter(trainer)
+        self._reporter = Reporter(self.spool, metrics, patience, self._reports.put, counter)
         return InnerLoop(
             manifest=manifest,
             site=self.order.site,
@@ -173,7 +176,7 @@ class Allocation:
             evaluations=EvaluationQueue(self.spool, evaluator, lambda: self._make_model(manifest)),
             spool=self.spool,
             checkpoints=self.make_checkpoints(self._run),
-            reporter=Reporter(self.spool, metrics, patience, self._reports.put),
+            reporter=self._reporter,
             patience=patience,
             writer=self._writer,
         )
@@ -206,17 +209,18 @@ class Allocation:
         """The last report and the last word, after what is still being written."""
         self._writer.close()
         self._reports.close()
-        report = JobReport(
-            fencing=ended.fencing,
-            state=JobState.ENDED,
-            updated_at=self._clock.now(),
-            error="" if ended.code.resumable else ended.sentence,
-        )
         try:
-            self.spool.report(report)
+            self.spool.report(self._final_report(ended))
         except StorageError as error:
             _log.warning("the last report was not written: %s", error)  # the last word may find room
         self.spool.write_ended(ended)
+
+    def _final_report(self, ended: JobEnded) -> JobReport:
+        now = self._clock.now()
+        if self._reporter is not None:
+            return self._reporter.final(ended, now)
+        error = "" if ended.code.resumable else ended.sentence
+        return JobReport(fencing=ended.fencing, state=JobState.ENDED, updated_at=now, error=error)
 
     @contextmanager
     def reporting_failures(self) -> Iterator[None]:

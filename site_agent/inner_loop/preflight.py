@@ -116,6 +116,7 @@ def rank_report(device: str, rank: int, problem: str) -> RankReport:
             runtime="",
             golden=not problem,
             problem=problem,
+            architecture=platform.machine(),
         )
     found = torch.cuda.get_device_properties(where)
     return RankReport(
@@ -127,6 +128,7 @@ def rank_report(device: str, rank: int, problem: str) -> RankReport:
         runtime=str(torch.version.hip or torch.version.cuda or ""),
         golden=not problem,
         problem=problem,
+        architecture=platform.machine(),
     )
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The seam between the protocol inside a job and whatever trains: what a trainer must offer, and nothing more."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +80,22 @@ class Trainer(Protocol):
 
     def load_state_dict(self, state: TrainerState) -> None:
         """Puts back what `state_dict` returned."""
+
+
+@runtime_checkable
+class CountsLanguages(Protocol):
+    """What a trainer may offer besides."""
+
+    def language_tokens(self) -> Mapping[str, int]:
+        """Tokens per language code that the run's jobs at this site have trained on, as of this moment.
+
+        A part of the trainer's state: after a training checkpoint was loaded, it is what it was there. {} if not known.
+        """
+
+
+def language_counter(trainer: object) -> Callable[[], Mapping[str, int]]:
+    """What tells a trainer's tokens per language; of one that does not count, nothing."""
+    return trainer.language_tokens if isinstance(trainer, CountsLanguages) else dict
 
 
 class Evaluator(Protocol):

@@ -16,7 +16,7 @@ the data must not depend on who asks, so that a run can go on with another numbe
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,7 +30,7 @@ from site_agent.inner_loop.allocation import (
     ended_by,
 )
 from site_agent.inner_loop.rank_allocations import AnyAllocation, open_allocation
-from site_agent.inner_loop.seam import Evaluator, Shard, TrainerState, shards_of
+from site_agent.inner_loop.seam import Evaluator, Shard, TrainerState, language_counter, shards_of
 from site_agent.inner_loop.torch_state import (
     generator_state,
     load_generator_state,
@@ -86,6 +86,10 @@ class TorchTrainer:
         load_generator_state(state.tensors)
         if self._state is not None:
             self._state.load_state_dict(state.values["own"])
+
+    def language_tokens(self) -> Mapping[str, int]:
+        """What the program's own state counts, if it does."""
+        return language_counter(self._state)()
 
 
 class Session:
@@ -148,7 +152,8 @@ def join(
     Args:
         model: its trainable parameters are the fragment table's, in fp32; they are set to the committed ones.
         optimizer: over these parameters; its learning rate is set before each step.
-        state: whatever else the next step depends on; without it a resumed job doesn't repeat data to the bit.
+        state: whatever else the next step depends on; without it a resumed job doesn't repeat data to the bit. With a
+            method `language_tokens` (`seam.CountsLanguages`) it tells what was trained on, too.
         evaluator: scores models for the run's evaluations; without it they are left to others.
         allocation: the allocation's directory; by default from FEDERATION_ALLOCATION.
 

@@ -11,7 +11,7 @@ is as many ids and the one behind them.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from hashlib import blake2b
 from itertools import accumulate
@@ -111,6 +111,7 @@ class SequenceSource:
 
     Attributes:
         cursor: number of the next sequence, counted over all ranks.
+        language_tokens: tokens of the sequences up to there, per language, over all ranks; None if that is not known.
     """
 
     def __init__(
@@ -121,13 +122,17 @@ class SequenceSource:
         seed: int,
         site: str,
         weights: Sequence[float] = (),
+        languages: Sequence[str] = (),
     ) -> None:
         """
         Args:
             texts: uint8 arrays, or pools.
             weights: one above 0 for each of them; () for equal parts.
+            languages: code of each of them; () where nobody counts.
         """
         self.cursor = 0
+        self._languages = tuple(languages)
+        self.language_tokens: Mapping[str, int] | None = dict.fromkeys(languages, 0) if languages else None
         self._length = sequence_length
         self._pools = [BytePool(WholeText(data=t)) if isinstance(t, np.ndarray) else t for t in texts]
         self._bounds = _bounds(weights)
@@ -143,25 +148,47 @@ class SequenceSource:
             Inputs and labels, int64[b, sequence_length]; input t is the token before label t.
         """
         numbers = range(self.cursor, self.cursor + batch_size)
-        found = [self._sequence(number) for number in numbers if number % world_size == rank]
+        draws = [self._draw(number.to_bytes(8, "big")) for number in numbers]
+        pairs = zip(numbers, draws, strict=True)
+        found = [self._sequence(number, drawn) for number, drawn in pairs if number % world_size == rank]
+        self._count(draws)
         self.cursor += batch_size
         both = np.stack(found) if found else np.empty((0, self._length + 1), np.int64)
         inputs, labels = (np.ascontiguousarray(part) for part in (both[:, :-1], both[:, 1:]))
         return torch.from_numpy(inputs), torch.from_numpy(labels)
 
-    def _sequence(self, number: int) -> NDArray[np.int64]:
-        def draw(message: bytes) -> bytes:
-            return blake2b(message, digest_size=16, key=self._key).digest()
+    def resume(self, cursor: int, language_tokens: Mapping[str, int] | None) -> None:
+        """Goes on from a training checkpoint.
 
+        Args:
+            cursor: as it was there.
+            language_tokens: as they were there; None in one of a release that did not count: what was trained before
+                it is not known, and so the sum never is, unless nothing was.
+        """
+        self.cursor = cursor
+        before = {} if language_tokens is None and not cursor else language_tokens
+        known = bool(self._languages) and before is not None
+        self.language_tokens = {**dict.fromkeys(self._languages, 0), **(before or {})} if known else None
+
+    def _draw(self, message: bytes) -> bytes:
+        return blake2b(message, digest_size=16, key=self._key).digest()
+
+    def _sequence(self, number: int, drawn: bytes) -> NDArray[np.int64]:
         def redraw(attempt: int) -> int:
-            return int.from_bytes(draw(number.to_bytes(8, "big") + attempt.to_bytes(8, "big"))[8:], "big")
+            return int.from_bytes(self._draw(number.to_bytes(8, "big") + attempt.to_bytes(8, "big"))[8:], "big")
 
-        drawn = draw(number.to_bytes(8, "big"))
-        pool = self._pools[self._choice(int.from_bytes(drawn[:8], "big"))]
-        return pool.sequence(int.from_bytes(drawn[8:], "big"), redraw, self._length)
+        return self._pools[self._choice(drawn)].sequence(int.from_bytes(drawn[8:], "big"), redraw, self._length)
 
-    def _choice(self, drawn: int) -> int:
-        return bisect_right(self._bounds, drawn) if self._bounds else drawn % len(self._pools)
+    def _choice(self, drawn: bytes) -> int:
+        number = int.from_bytes(drawn[:8], "big")
+        return bisect_right(self._bounds, number) if self._bounds else number % len(self._pools)
+
+    def _count(self, draws: Sequence[bytes]) -> None:
+        if self.language_tokens is not None:
+            tokens = dict(self.language_tokens)
+            for drawn in draws:
+                tokens[self._languages[self._choice(drawn)]] += self._length
+            self.language_tokens = tokens
 
 
 def with_inputs(labels: Bytes) -> tuple[torch.Tensor, torch.Tensor]:

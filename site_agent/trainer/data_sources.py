@@ -66,6 +66,7 @@ class SiteData:
             seed=settings.seed + seed,
             site=site,
             weights=[data.weight for data in self.sets],
+            languages=[data.language for data in self.sets],
         )
 
     def held_out(self, max_bytes: int) -> dict[str, Bytes | HeldOutTokens]:

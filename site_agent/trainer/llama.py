@@ -93,18 +93,33 @@ class LlamaTrainer:
         return shards_of(self.model)
 
     def state_dict(self) -> TrainerState:
-        """Optimizer, generators and data cursors."""
+        """Optimizer, generators, data cursors and what was counted up to them."""
         state = optimizer_state(self._optimizer)
-        cursors = [source.cursor for source in self._sources]
-        tensors, values = {**state.tensors, **generator_state()}, {**state.values, "cursors": cursors}
+        data = {
+            "cursors": [source.cursor for source in self._sources],
+            "language_tokens": [source.language_tokens for source in self._sources],
+        }
+        tensors, values = {**state.tensors, **generator_state()}, {**state.values, **data}
         return TrainerState(tensors=tensors, values=values, parts=state.parts)
 
     def load_state_dict(self, state: TrainerState) -> None:
         """Puts them back."""
         load_optimizer_state(self._optimizer, state)
         load_generator_state(state.tensors)
-        for source, cursor in zip(self._sources, state.values["cursors"], strict=True):
-            source.cursor = cursor
+        cursors = state.values["cursors"]
+        counted = state.values.get("language_tokens", [None] * len(cursors))  # earlier releases did not count
+        for source, cursor, tokens in zip(self._sources, cursors, counted, strict=True):
+            source.resume(cursor, tokens)
+
+    def language_tokens(self) -> Mapping[str, int]:
+        """Tokens trained on per language; {} where one of the sources does not know."""
+        found: dict[str, int] = {}
+        for counted in (source.language_tokens for source in self._sources):
+            if counted is None:
+                return {}
+            for language, tokens in counted.items():
+                found[language] = found.get(language, 0) + tokens
+        return found
 
 
 class HeldOutEvaluator:

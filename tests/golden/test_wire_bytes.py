@@ -37,6 +37,9 @@ LATER: dict[str, tuple[str, ...]] = {
 }
 """Fields that a type got after its first release: its first sample does without them, a second one has them."""
 
+LATEST: dict[str, tuple[str, ...]] = {"SiteStatus": ("facts",)}
+"""Fields that a type of `LATER` got after that: a third sample has them."""
+
 _FIXED = {"protocol_version": 1, "algorithm": "ed25519", "encryption": ""}
 
 TO_BYTES: dict[str, Callable[[Any], bytes]] = {
@@ -59,7 +62,7 @@ FROM_BYTES: dict[str, Callable[[bytes], Any]] = {
 }
 
 
-def _sample(name: str, hint: Any, numbers: Iterator[int], later: bool = False) -> Any:
+def _sample(name: str, hint: Any, numbers: Iterator[int], later: int = 0) -> Any:
     """A value of that type which differs from every other one of the sample."""
     if typing.get_origin(hint) is tuple:
         return tuple(_sample(name, typing.get_args(hint)[0], numbers, later) for _ in range(2))
@@ -81,8 +84,11 @@ def _sample(name: str, hint: Any, numbers: Iterator[int], later: bool = False) -
     return {int: number, float: number + 0.5, bool: True, bytes: bytes([number % 256]) * 32}[hint]
 
 
-def _instance(cls: type, numbers: Iterator[int], later: bool = False) -> Any:
-    hints, new = typing.get_type_hints(cls), () if later else LATER.get(cls.__name__, ())
+def _instance(cls: type, numbers: Iterator[int], later: int = 0) -> Any:
+    hints, new = (
+        typing.get_type_hints(cls),
+        {name for kept in (LATER, LATEST)[later:] for name in kept.get(cls.__name__, ())},
+    )
     names = [field.name for field in fields(cls) if field.name not in new]
     return cls(**{name: _sample(name, hints[name], numbers, later) for name in names})
 
@@ -95,12 +101,15 @@ def _samples() -> dict[str, Any]:
         header = _instance(Header, count(1))
         samples[f"Message/{snake_case(cls.__name__)}"] = Message(header=header, body=_instance(cls, count(1)))
         if cls.__name__ in LATER:
-            newer = _instance(cls, count(1), later=True)
+            newer = _instance(cls, count(1), later=1)
             samples[f"Message/{snake_case(cls.__name__)}/later"] = Message(header=header, body=newer)
+        if cls.__name__ in LATEST:
+            newest = _instance(cls, count(1), later=2)
+            samples[f"Message/{snake_case(cls.__name__)}/latest"] = Message(header=header, body=newest)
     for document in (Manifest, Update, Evaluation, Roster, KeyRequest):
         samples[document.__name__] = _instance(document, count(1))
     for document in (Manifest, Roster, KeyRequest):
-        samples[f"{document.__name__}/later"] = _instance(document, count(1), later=True)
+        samples[f"{document.__name__}/later"] = _instance(document, count(1), later=1)
     return samples
 
 

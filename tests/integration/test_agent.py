@@ -15,6 +15,7 @@ from tiny_job import payload_of
 from federation import dsse, notes, wire
 from federation import leaves as lv
 from federation.durable.real import RealFileSystem
+from federation.errors import CorruptObjectError
 from federation.leaves import Reason
 from federation.merkle import blob_digest
 from federation.messages import (
@@ -23,6 +24,7 @@ from federation.messages import (
     EvaluationOffer,
     ManifestAnswer,
     RoundDeclined,
+    SiteFacts,
     SiteStatus,
     UpdateOffer,
 )
@@ -93,6 +95,35 @@ def test_the_report_says_how_long_messages_travel(world: OneSite) -> None:
     measured = world.agent.round_trips.usual_seconds
     world.now += 60.0  # the next heartbeat
     world.until(lambda: world.coordinator.of(SiteStatus)[-1].measured_round_trip_seconds >= measured)
+
+
+def test_facts_go_with_reports_and_are_no_reason_for_one(world: OneSite) -> None:
+    world.coordinator.create()
+    world.until(lambda: world.coordinator.of(ManifestAnswer))
+    world.steps(5)
+    sent = world.coordinator.of(SiteStatus)
+    assert sent[-1].facts is not None
+    assert (sent[-1].facts.courier, sent[-1].facts.may_start) == ("spool", True)
+    world.agent.executor.facts = lambda report, now_us: SiteFacts(waiting_seconds=now_us // 1000)
+    world.steps(20)
+    assert len(world.coordinator.of(SiteStatus)) == len(sent)
+    world.now += 60.0  # the next heartbeat
+    world.until(lambda: len(world.coordinator.of(SiteStatus)) > len(sent))
+    assert world.coordinator.of(SiteStatus)[-1].facts.waiting_seconds > 0
+
+
+def test_facts_that_cannot_go_out_hold_up_no_report(world: OneSite, caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(report: SiteStatus, now_us: int) -> SiteFacts:
+        raise CorruptObjectError("nothing to see")
+
+    world.coordinator.create()
+    for facts, why in ((lambda *_: SiteFacts(torch="of my own"), "SiteFacts.torch"), (refuse, "nothing to see")):
+        world.agent.executor.facts, known = facts, len(world.coordinator.of(SiteStatus))
+        world.now += 60.0
+        world.until(lambda known=known: len(world.coordinator.of(SiteStatus)) > known)
+        assert world.coordinator.of(SiteStatus)[-1].facts is None
+        assert any(why in record.getMessage() for record in caplog.records)
+    assert not any("of my own" in record.getMessage() for record in caplog.records)
 
 
 def test_the_report_says_what_the_site_declares(tmp_path: Path) -> None:

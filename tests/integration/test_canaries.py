@@ -23,8 +23,8 @@ from coordinator.cli.create import create_run
 from coordinator.operator_client import connect
 from federation.durable.real import RealFileSystem
 from federation.leaves import Reason
-from federation.messages import ManifestAnswer, RoundDeclined, SiteStatus, Telemetry, UpdateOffer
-from site_agent import executor, layout, telemetry
+from federation.messages import ManifestAnswer, RoundDeclined, SiteFacts, SiteStatus, Telemetry, UpdateOffer
+from site_agent import executor, job_files, layout, site_facts, telemetry
 from site_agent.launcher.local import LocalLauncher
 from site_agent.policy import POLICY_FILE, Policy
 from site_agent.site_config import SITE_FILE
@@ -177,6 +177,41 @@ def test_without_the_list_metrics_would_have_said_more(
     monkeypatch.setattr(telemetry, "check_outgoing", lambda body: None)
     worlds.append(world := leaky_world(tmp_path, "metrics"))
     told(world)
+    assert world.leaked() != []
+
+
+def facts_told(world: WatchedSite) -> SiteFacts:
+    """What the site says about itself once its job has run."""
+    world.coordinator.create()
+    world.coordinator.start()
+
+    def known() -> SiteFacts | None:
+        world.now += 10.0  # facts come with the heartbeat
+        said = (status.facts for status in world.coordinator.of(SiteStatus))
+        return next((facts for facts in said if facts and facts.language_tokens and facts.accelerator), None)
+
+    found: SiteFacts = world.until(known)
+    return found
+
+
+def test_what_a_job_says_of_its_machine_goes_out_in_known_words_only(tmp_path: Path, worlds: list[WatchedSite]) -> None:
+    worlds.append(world := leaky_world(tmp_path, "facts"))
+    facts = facts_told(world)
+    assert (facts.accelerator, facts.num_accelerators, facts.torch) == ("NVIDIA GPU", 2, "2.6.0")
+    assert [(entry.language, entry.tokens) for entry in facts.language_tokens] == [("de", 64)]
+    world.steps(5)
+    assert world.leaked() == []
+
+
+def test_without_the_list_its_machine_would_have_had_other_names(
+    tmp_path: Path, worlds: list[WatchedSite], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (site_facts, job_files):
+        monkeypatch.setattr(module, "or_nothing", lambda owner, name, text: text)
+    monkeypatch.setattr(executor, "problems", lambda facts: iter(()))
+    monkeypatch.setattr(executor, "check_outgoing", lambda body: None)
+    worlds.append(world := leaky_world(tmp_path, "facts"))
+    assert JOB in str(facts_told(world))
     assert world.leaked() != []
 
 

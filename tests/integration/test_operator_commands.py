@@ -16,7 +16,7 @@ from typing import Any
 import click
 import pytest
 
-from coordinator import observation_store
+from coordinator import metrics_desk, observation_store, startup
 from coordinator.cli.main import cli as coordinator_cli
 from coordinator.home import load_issuers
 from coordinator.observations import SiteSeen
@@ -32,8 +32,9 @@ from federation.corpus import write_corpus
 from federation.durable.real import RealFileSystem
 from federation.invite import Invite, read_invite
 from federation.leaves import PartyKind
-from federation.messages import SiteStatus
+from federation.messages import SiteStatus, Telemetry
 from federation.rpc.enrolment import enrolled_from_bytes
+from federation.testing.history import history
 from site_agent.cli.main import cli as site_agent_cli
 
 pytestmark = pytest.mark.timeout(120)
@@ -437,3 +438,94 @@ def test_what_sites_measured_of_their_couriers_is_told_in_status_and_when_a_run_
     (problem,) = [said for said in document["problems"] if said.startswith("run slow")]
     assert "create a new run with courier_round_trip_seconds = 1900 for alpha" in problem
     assert "alpha 1900 s no slow 600 s" in " ".join(office.type("coordinator status --as olga").split())
+
+
+# --- exports ----------------------------------------------------------------------------------------------------------
+
+
+def with_run(office: Office, leaves: list[lv.Leaf]) -> None:
+    """Puts a run's history into the ledger, and what a site said of its steps beside it; it has no blobs."""
+    office.monkeypatch.setattr(startup, "_check", lambda *_: None)
+    coordinator = office.stop()
+    coordinator.ledger.append([leaf for leaf in leaves if not isinstance(leaf.body, lv.RosterInstalledV1)])
+    lines = tuple(json.dumps({"num_steps": n, "round": 0, "loss": 4.0 - n}) for n in (1, 2, 2))
+    coordinator.telemetry.add("alpha", Telemetry(run="demo", allocation="a1", lines=(*lines, "<script>")), 1000.5)
+    coordinator.ledger.close()
+    office.serve()
+
+
+@pytest.mark.parametrize("who", ["olga", "vera"])
+def test_a_runs_metrics_are_exported_from_the_ledgers_own_leaves(office: Office, who: str) -> None:
+    with_run(office, history())
+    said = office.json(f"coordinator run export demo --metrics --format jsonl --as {who} --out metrics")
+    assert said["rows"] == {"rounds": 4, "updates": 15, "scores": 1, "steps": 2}
+    steps = [json.loads(line) for line in (office.base / "metrics/steps.jsonl").read_text().splitlines()]
+    assert [(s["num_steps"], s["loss"], s["received_at"]) for s in steps] == [
+        (1, 3.0, "1970-01-01T00:16:40.500000Z"),
+        (2, 2.0, "1970-01-01T00:16:40.500000Z"),
+    ]
+    about = json.loads((office.base / "metrics/columns.json").read_text())
+    coordinator = office.stop()
+    assert (about["ledger"]["size"], about["ledger"]["root"]) == (coordinator.ledger.size, coordinator.ledger.root())
+    assert list(coordinator.blobs.digests()) == [coordinator.state.roster_digest]
+    assert list((office.base / f"coord/mailbox/{who}/out/blobs").iterdir()) == []
+    assert not list((office.base / who / "blobs").rglob("?" * 64))
+    assert leaves(coordinator, lv.RunCompletedV1) == [lv.RunCompletedV1(run="demo")]
+
+
+def test_metrics_go_where_nobody_named_a_place_and_overwrite_if_told(office: Office) -> None:
+    with_run(office, history()[:6])
+    said = office.type("coordinator run export demo --metrics --as olga")
+    assert said.startswith("Wrote demo-metrics-csv: 0 rounds, 0 updates, 0 scores, 2 steps. From ")
+    assert (office.base / "demo-metrics-csv/rounds.csv").read_text().startswith("round,fragment,state,")
+    assert "--overwrite" in office.type("coordinator run export demo --metrics --as olga", code=2)
+    office.type("coordinator run export demo --metrics --as olga --overwrite")
+    office.type("coordinator run export demo --metrics --as olga --format json")
+    assert json.loads((office.base / "demo-metrics.json").read_text())["state"] == "approved"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("nothing --metrics", "run 'nothing': no run of that name; known runs: demo"),
+        ("demo --metrics --format excel", "--format: expected csv, json, jsonl, parquet, tensorboard, found 'excel'"),
+        ("demo --metrics --round 3", "--round: expected without --metrics only"),
+        ("demo --format csv", "--format: expected with --metrics only"),
+        ("demo --overwrite", "--overwrite: expected with --metrics only"),
+        ("demo --out texts", "--out: expected a file, found directory texts"),
+        ("demo --metrics --out texts", "expected a new directory, found something of that name"),
+        ("demo --metrics --out texts --overwrite", "expected an earlier export as a directory to overwrite"),
+        ("demo --metrics --out olga.req/metrics", "expected a directory that you may write to"),
+    ],
+)
+def test_an_export_that_cannot_be_is_refused_in_words_and_leaves_nothing(office: Office, line: str, words: str) -> None:
+    with_run(office, history())
+    before = {path.name for path in office.base.iterdir()}
+    assert words in office.type(f"coordinator run export {line} --as olga", code=2)
+    assert {path.name for path in office.base.iterdir()} == before
+
+
+def test_leaves_that_the_ledger_did_not_sign_make_no_export(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_run(office, history())
+    honest = metrics_desk.write_blob
+
+    def lying(sink: Any, header: Any, leaves: Any, telemetry: Any) -> None:
+        honest(sink, header, [*list(leaves)[:-1], b"another leaf"], telemetry)
+
+    monkeypatch.setattr(metrics_desk, "write_blob", lying)
+    said = office.type("coordinator run export demo --metrics --as olga --out metrics", code=1)
+    assert "export: expected 41 leaves with root" in said
+    assert not (office.base / "metrics").exists()
+
+
+def test_an_export_that_nobody_waited_for_leaves_nothing_once_the_next_one_came(office: Office) -> None:
+    with_run(office, history())
+    office.stop()
+    office.type("coordinator run export demo --metrics --as olga --out metrics --wait 0", code=1)
+    assert not (office.base / "metrics").exists()
+    office.serve()
+    office.type("coordinator run export demo --metrics --as olga --out metrics")
+    coordinator = office.stop()
+    assert list(coordinator.blobs.digests()) == [coordinator.state.roster_digest]
+    assert list((office.base / "coord/mailbox/olga/out/blobs").iterdir()) == []
+    assert not list((office.base / "olga/blobs").rglob("?" * 64))

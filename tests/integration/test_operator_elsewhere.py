@@ -115,6 +115,29 @@ def test_watching_shows_each_change(alice: RealFileSystem, bench: Bench) -> None
         watching.close()
 
 
+def test_watching_says_when_the_coordinator_goes_away_and_goes_on_when_it_is_back(
+    alice: RealFileSystem, bench: Bench
+) -> None:
+    bench.drive()
+    watching = Watching(alice, "r1", 0.2, 30.0)
+    try:
+        assert watching.look() == {"subject": "r1"}
+        bench.server.stop()
+        wait_until(lambda: _is_lost(watching), "word that it is gone")
+        bench.restart()
+        wait_until(lambda: not _is_lost(watching), "word from it again")
+    finally:
+        watching.close()
+
+
+def _is_lost(watching: Watching) -> bool:
+    try:
+        watching.look()
+    except PeerUnavailableError:
+        return True
+    return False
+
+
 def test_watching_where_nobody_answers(alice: RealFileSystem) -> None:
     credentials.write_endpoint(alice, Endpoint.parse("127.0.0.1:1"))
     watching = Watching(alice, "r1", 0.2, 30.0)

@@ -203,6 +203,13 @@ def test_killed_at_every_failpoint_in_one_and_in_successor_allocations(bench: Be
     assert code == 0, errors
     assert allocations[1].ended().code is EndCode.IDLE
     check(bench, *allocations)
+    report = read_record(allocations[1].fs, AllocationPaths().report, JobReport)
+    assert report is not None
+    assert report.language_tokens.keys() == {"de", "fr"}
+    sent = dict(item for allocation in allocations for item in allocation.updates().items())
+    trained = sum(update.new_tokens for update, _ in sent.values())
+    assert sum(report.language_tokens.values()) == trained, "steps that were repeated count once"
+    assert report.ready_at > 0
 
 
 def test_evaluates_while_it_waits_and_says_how_fast_it_is(bench: Bench, tmp_path: Path) -> None:

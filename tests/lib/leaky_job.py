@@ -2,7 +2,8 @@
 """A training job that puts a canary into everything that it may leave: `python -m leaky_job ALLOCATION_DIR`.
 
 The canary is its user's name in the environment; the file `leak` in a directory above says what it does: "loss-spike"
-and "exception" end it, "codec" spoils an update, "metrics" writes texts among the metrics of a job like `tiny_job`.
+and "exception" end it, "codec" spoils an update; of a job like `tiny_job`, "metrics" writes texts among the metrics,
+and "facts" gives them out for its machine and its languages.
 """
 
 import json
@@ -32,6 +33,8 @@ from site_agent.jobs import (
     read_record,
     write_record,
 )
+from site_agent.json_records import encode
+from site_agent.preflight_report import PREFLIGHT_FILE, DeviceKind, PreflightReport, RankReport
 
 PATHS = AllocationPaths()
 LEAK_FILE = "leak"
@@ -45,6 +48,11 @@ def main(directory: str) -> None:
     assert order is not None
     if leak == "metrics":
         log_metrics(order, canary)
+        tiny_job.main(directory)
+        return
+    if leak == "facts":
+        describe_machine(fs, canary)
+        report_languages(fs, order, canary)
         tiny_job.main(directory)
         return
     if not fs.mkdir(PATHS.claim):
@@ -97,6 +105,45 @@ def log_metrics(order: WorkOrder, canary: str) -> None:
         for step in range(10_000):
             for line in ({"text": canary, "step": step, "loss": 1.5}, {canary: 1.0}, {"step": canary}):
                 file.append(json.dumps(line).encode() + b"\n")
+            time.sleep(0.02)
+
+    threading.Thread(target=write, daemon=True).start()
+
+
+def describe_machine(fs: RealFileSystem, canary: str) -> None:
+    """A preflight report with texts in the place of names."""
+    rank = RankReport(
+        rank=0,
+        host=canary,
+        device=DeviceKind.CUDA,
+        device_name=f"NVIDIA {canary}",
+        memory_bytes=1,
+        driver=canary,
+        runtime=canary,
+        torch=f"2.6.0+{canary}",
+        golden=True,
+        architecture=canary,
+    )
+    report = PreflightReport(
+        world_size=2,
+        hosts=(canary,),
+        ranks=(rank,),
+        check_ok=True,
+        check_seconds=0.0,
+        check_found=canary,
+        network={canary: canary},
+    )
+    write_record(fs, PREFLIGHT_FILE, report)
+
+
+def report_languages(fs: RealFileSystem, order: WorkOrder, canary: str) -> None:
+    """Reports with a text in the place of a language's code, for as long as the job lives."""
+    tokens = {"de": 64, canary: 1}
+    report = JobReport(fencing=order.fencing, state=JobState.READY, phase=JobPhase.IDLE, language_tokens=tokens)
+
+    def write() -> None:
+        for _ in range(10_000):
+            fs.place(PATHS.report, encode(report))
             time.sleep(0.02)
 
     threading.Thread(target=write, daemon=True).start()

@@ -191,17 +191,26 @@ class Bench:
     def __enter__(self) -> Bench:
         if not self.fs.exists(TLS_KEY):
             save_tls_key(self.fs, TLS_KEY, self.consortium.tls_key("coordinator"))
-        self.server = NetworkServer(
+        self.server = self._server("127.0.0.1:0")
+        self.server.start()
+        return self
+
+    def _server(self, listen: str) -> NetworkServer:
+        return NetworkServer(
             self.fs,
-            network=NetworkSection(listen="127.0.0.1:0", limits=self.limits),
+            network=NetworkSection(listen=listen, limits=self.limits),
             issuers=self.consortium.issuers(),
             membership=self.membership,
             timing=self.timing,
             handshake_seconds=self.handshake_seconds,
             pieces=self.pieces,
         )
+
+    def restart(self) -> None:
+        """Another server at the address of the one before, which was stopped; whoever drives goes on with it."""
+        before, self.server = self.server, self._server(self.server.address)
         self.server.start()
-        return self
+        before.arrived.set()
 
     def __exit__(self, *_: object) -> None:
         self._left.set()

@@ -11,6 +11,8 @@ import click
 import pytest
 
 from coordinator.cli.main import cli as coordinator_cli
+from coordinator.exports.formats import FORMATS
+from coordinator.run_columns import SCHEMAS
 from federation.cli.main import federation
 from federation.messages import AllocationState
 from site_agent import doctor, doctor_findings, doctor_slurm, doctor_ways, failures
@@ -25,7 +27,7 @@ from site_agent.site_config import SiteConfig
 ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "docs/operations" / name
-    for name in ("network.md", "agent-modes.md", "carriers.md", "new-site.md", "slurm.md", "doctor.md")
+    for name in ("network.md", "agent-modes.md", "carriers.md", "new-site.md", "slurm.md", "doctor.md", "exports.md")
 ]
 PROGRAMS: dict[str, click.Command] = {"site-agent": cli, "coordinator": coordinator_cli, "federation": federation}
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -70,6 +72,17 @@ def test_its_commands_exist(page: Path) -> None:
 def test_a_command_that_is_not_there_would_be_noticed() -> None:
     text = "`site-agent jobs render X` and\n```sh\nsite-agent init X \\\n  --launchr slurm\n```\n"
     assert [unknown(words) for words in commands(text)] == [["--launchr"], ["jobs"]]
+
+
+def test_the_page_of_exports_has_every_column_and_format() -> None:
+    text = (ROOT / "docs/operations/exports.md").read_text()
+    for name, (meaning, columns) in SCHEMAS.items():
+        rows = "".join(f"| `{c.name}` | {c.kind.value} | {c.unit} | {c.meaning} |\n" for c in columns)
+        head = "| column | kind | unit | meaning |\n|---|---|---|---|\n"
+        assert f"### {name}\n\nOne row is {meaning}.\n\n{head}{rows}" in text
+    assert set(re.findall(r"^\| `([a-z]+)`(?: \(default\))? \| a (?:file|directory)", text, re.MULTILINE)) == set(
+        FORMATS
+    )
 
 
 @each_page

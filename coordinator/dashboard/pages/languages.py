@@ -7,6 +7,7 @@ from typing import Any
 from coordinator.dashboard.charts import Chart, Series
 from coordinator.dashboard.page import Figure, Figures, Links, Notice, Page
 from coordinator.dashboard.pages.request import Asked
+from coordinator.dashboard.pages.site_facts import tokens_by_language
 from coordinator.dashboard.scores import Score, Scores, macro_average
 from coordinator.dashboard.tables import Kind, Link, Table, columns
 from federation.languages import ORDER, SETS, Group, Language, find, sort_key
@@ -37,7 +38,7 @@ def languages_page(asked: Asked) -> Page:
         sections=(
             _figures(scores, codes),
             *((Links(title="Other runs", items=others),) if others else ()),
-            _table(scores, codes),
+            _table(scores, codes, tokens_by_language(asked.view.observations, run.id)),
             _chart(scores, codes),
             _by_round(scores, codes),
         ),
@@ -105,8 +106,8 @@ def _unknown(scores: Scores) -> list[Notice]:
     return [Notice(tone="warn", text=f"Sites scored languages that nobody here knows: {', '.join(unknown[:20])}.")]
 
 
-def _table(scores: Scores, codes: dict[str, str]) -> Table:
-    rows = [_row(scores, key, code) for key, code in codes.items()]
+def _table(scores: Scores, codes: dict[str, str], tokens: Mapping[str, int]) -> Table:
+    rows = [{**_row(scores, key, code), "tokens": _tokens(key, code, tokens)} for key, code in codes.items()]
     return Table(
         id="languages",
         title="Bits per byte, the lower the better",
@@ -122,11 +123,20 @@ def _table(scores: Scores, codes: dict[str, str]) -> Table:
             ("low", "Lowest site", Kind.NUMBER),
             ("high", "Highest site", Kind.NUMBER),
             ("sites", "Sites", Kind.COUNT, "That scored it"),
+            ("tokens", "Tokens seen", Kind.COUNT, "As the sites' jobs counted them; n/a where no trainer can tell"),
             ("commits", "At commit", Kind.COUNT),
         ),
         rows=tuple(rows),
         note="n/a: nobody has scored it. That is not 0.",
     )
+
+
+def _tokens(key: str, code: str, tokens: Mapping[str, int]) -> int | None:
+    """Of all codes that mean the row's language; a second row of one language has those of its own code alone."""
+    language = find(code or key)
+    is_second = language is not None and key != language.code
+    found = [n for c, n in tokens.items() if (c == code if is_second or language is None else find(c) is language)]
+    return sum(found) if found else None
 
 
 def _row(scores: Scores, key: str, code: str) -> dict[str, Any]:

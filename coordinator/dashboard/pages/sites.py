@@ -6,10 +6,11 @@ from typing import Any
 
 from coordinator.dashboard.page import Figure, Figures, Page
 from coordinator.dashboard.pages.request import Asked
+from coordinator.dashboard.pages.site_facts import budget_table, facts_figures, facts_row
 from coordinator.dashboard.pages.words import verdict_words
 from coordinator.dashboard.tables import Kind, Link, Table, columns
 from coordinator.observations import SiteSeen
-from coordinator.site_views import site_state
+from coordinator.site_views import clock_skew_seconds, site_state
 from federation.errors import UsageError
 from federation.ledger_state import Federation
 
@@ -27,6 +28,8 @@ def sites_page(asked: Asked) -> Page:
             ("site", "Site"),
             ("state", "State"),
             ("seen", "Last seen", Kind.TIME),
+            ("profile", "Profile", Kind.TEXT, "Of the centre"),
+            ("hardware", "Hardware", Kind.TEXT, "Of one job"),
             ("allocations", "Allocations", Kind.TEXT, "Newest allocation per run"),
             ("rounds", "Open rounds"),
             ("software", "Software"),
@@ -38,6 +41,10 @@ def sites_page(asked: Asked) -> Page:
             ("missed", "Not admitted", Kind.COUNT),
             ("tokens", "Tokens", Kind.COUNT),
             ("hours", "Training hours", Kind.NUMBER, "Time in reported inner steps, all runs"),
+            ("gpu_hours", "GPU-hours", Kind.NUMBER, "Used by its jobs, all runs"),
+            ("queue", "Queue wait", Kind.SECONDS, "Of the newest job that began"),
+            ("certificate", "Certificate", Kind.NUMBER, "Days left"),
+            ("window", "Hours and windows"),
         ),
         rows=tuple(rows),
         empty="No site is in the roster yet.",
@@ -51,13 +58,21 @@ def site_page(asked: Asked, name: str) -> Page:
     if name not in state.sites and name not in state.revoked:
         raise UsageError(f"site {name!r:.60}: not in roster version {state.roster_version}")
     seen = asked.view.observations.sites.get(name)
+    facts = facts_figures(seen, asked.now)
     return Page(
         title=f"Site {name}",
         path=f"/site/{name}",
         nav="sites",
         trail=(Link(text="Sites", href="/sites"),),
         notices=asked.faults(),
-        sections=(_figures(asked, name), _allocations(seen), _participations(seen), _verdicts(state, name)),
+        sections=(
+            _figures(asked, name),
+            *((facts,) if facts is not None else ()),
+            _allocations(seen),
+            _participations(seen),
+            budget_table(seen),
+            _verdicts(state, name),
+        ),
     )
 
 
@@ -72,20 +87,14 @@ def _row(asked: Asked, site: str) -> dict[str, Any]:
         "allocations": ", ".join(f"{a.run}: {a.state.value}" for a in status.allocations) if status else None,
         "rounds": ", ".join(f"{p.run}/{p.round} {p.phase.value}" for p in status.participations) if status else None,
         "software": (status.software or None) if status else None,
-        "skew": clock_skew(seen),
+        "skew": clock_skew_seconds(seen),
         "trip": (status.measured_round_trip_seconds or None) if status else None,
         "leaves": status.ledger_size if status else None,
         "cosigned": view.observations.witnessed.get(site),
         **_tally(asked, site),
         "hours": _hours(asked, site),
+        **facts_row(seen, asked.now),
     }
-
-
-def clock_skew(seen: SiteSeen | None) -> float | None:
-    """Seconds between the time in a site's report and its receipt: its clock's error and the way there together."""
-    if seen is None or not seen.status.sent_at_us:
-        return None
-    return seen.received_at - seen.status.sent_at_us / 1e6
 
 
 def _tally(asked: Asked, site: str) -> dict[str, int]:

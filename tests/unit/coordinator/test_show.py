@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from coordinator.cli.show import print_run, watch_run
+from coordinator.cli.show import print_run
+from coordinator.cli.watch import watch_run
 from federation.errors import DeadlineExceededError
 
 

@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from federation import dsse, egress, notes, wire
-from federation.egress import ALLOWED, BY_CONSTRUCTION, EgressRefusedError, check_outgoing
+from federation.egress import ALLOWED, BY_CONSTRUCTION, EgressRefusedError, check_outgoing, or_nothing, problems
 from federation.egress_words import STOCK, is_our_sentence, metric_line, outgoing_sentence
 from federation.leaves import LanguageScore, Reason
 from federation.messages import (
@@ -22,10 +22,13 @@ from federation.messages import (
     Evaluation,
     EvaluationOffer,
     Header,
+    LanguageTokens,
     LedgerTail,
     ManifestAnswer,
     MessageBody,
     RoundDeclined,
+    RunBudget,
+    SiteFacts,
     SiteStatus,
     SnapshotWanted,
     Telemetry,
@@ -125,7 +128,24 @@ STATUS = SiteStatus(
     snapshots_wanted=(SnapshotWanted(run="r", fragment=0, version=1),),
     measured_round_trip_seconds=1830,
     declared_round_trip_seconds=1800,
+    facts=SiteFacts(
+        profile="leonardo",
+        launcher="slurm",
+        courier="grpc",
+        python="3.13.1",
+        torch="2.13.0+cu128",
+        accelerator="NVIDIA A100-SXM-64GB",
+        num_accelerators=4,
+        architecture="x86_64",
+        budgets=(RunBudget(run="r", native_unit="core-hours"),),
+        language_tokens=(LanguageTokens(run="r", language="est_Latn", tokens=5),),
+    ),
 )
+
+
+def with_facts(**changes: object) -> SiteStatus:
+    assert STATUS.facts is not None
+    return replace(STATUS, facts=replace(STATUS.facts, **changes))  # type: ignore[arg-type]
 
 
 def offer(update: Update) -> UpdateOffer:
@@ -169,6 +189,18 @@ BAD: tuple[tuple[MessageBody, str], ...] = (
     (replace(STATUS, applied=(f"{CANARY}/x:1",)), "SiteStatus.applied"),
     (replace(STATUS, blobs_wanted=(CANARY,)), "SiteStatus.blobs_wanted"),
     (replace(STATUS, allocations=(replace(STATUS.allocations[0], allocation=f"/{CANARY}"),)), "AllocationReport"),
+    (with_facts(profile=f"/{CANARY}"), "SiteFacts.profile"),
+    (with_facts(launcher=CANARY), "SiteFacts.launcher"),
+    (with_facts(courier="carrier"), "SiteFacts.courier"),
+    (with_facts(python=f"3.13.1 {CANARY}"), "SiteFacts.python"),
+    (with_facts(torch=f"2.13.0+{CANARY}"), "SiteFacts.torch"),
+    (with_facts(accelerator=CANARY), "SiteFacts.accelerator"),
+    (with_facts(accelerator=f"NVIDIA {CANARY}"), "SiteFacts.accelerator"),
+    (with_facts(accelerator="NVIDIA " + "H100 " * 7 + "H100"), "SiteFacts.accelerator"),
+    (with_facts(architecture=CANARY), "SiteFacts.architecture"),
+    (with_facts(budgets=(RunBudget(run=f"/{CANARY}"),)), "RunBudget.run"),
+    (with_facts(budgets=(RunBudget(run="r", native_unit=CANARY),)), "RunBudget.native_unit"),
+    (with_facts(language_tokens=(LanguageTokens(run="r", language=CANARY, tokens=1),)), "LanguageTokens.language"),
     (Telemetry(run="r", allocation="a1", lines=(json.dumps({"loss": 1.0, "text": CANARY}),)), "Telemetry.lines"),
     (Telemetry(run="r", allocation="a1", lines=(json.dumps({CANARY: 1.0}),)), "Telemetry.lines"),
     (Telemetry(run="r", allocation="a1", lines=(CANARY,)), "Telemetry.lines"),
@@ -189,6 +221,41 @@ def test_what_may_not_leave_is_named_by_its_field_and_not_repeated(body: Message
         check_outgoing(body)
     assert CANARY not in caught.value.diagnostics()
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "NVIDIA H100 80GB HBM3",
+        "NVIDIA GH200 120GB",
+        "NVIDIA A100-SXM-64GB",
+        "NVIDIA A100-SXM4-40GB MIG 1g.5gb",
+        "NVIDIA GeForce RTX 4090",
+        "NVIDIA RTX PRO 6000 Blackwell",
+        "AMD Instinct MI250X",
+        "AMD Instinct MI300A",
+        "Intel Data Center GPU Max 1550",
+        "NVIDIA GPU",
+        "AMD GPU",
+    ],
+)
+def test_accelerators_may_be_named(name: str) -> None:
+    assert or_nothing("SiteFacts", "accelerator", name) == name
+
+
+@pytest.mark.parametrize("name", [CANARY, f"NVIDIA {CANARY}", "NVIDIA the cat sat on it", "H100", "AMD\n", "NVIDIA  "])
+def test_other_words_are_no_accelerators(name: str) -> None:
+    assert or_nothing("SiteFacts", "accelerator", name) == ""
+
+
+@pytest.mark.parametrize("release", ["2.13.0+cpu", "2.6.0", "2.6.0+rocm6.2.4", "2.10.0.dev20260101+cu128", "2.9.0rc1"])
+def test_releases_of_torch_may_be_named(release: str) -> None:
+    assert or_nothing("SiteFacts", "torch", release) == release
+
+
+@pytest.mark.parametrize("slug", ["hours", "core-hours", "gpu-hours", "cpu-hours", "billing-units", ""])
+def test_units_of_the_shipped_profiles_may_be_named(slug: str) -> None:
+    assert next(problems(RunBudget(run="r", native_unit=slug)), None) is None
 
 
 def test_lengths_count_even_where_the_form_is_right() -> None:

@@ -25,7 +25,7 @@ from site_agent import answers, layout
 from site_agent.budget import JobSize
 from site_agent.cli.budget import budget
 from site_agent.cli.policy import policy
-from site_agent.cli.runs import status
+from site_agent.cli.status import status
 from site_agent.entries import AllocationAccounted
 from site_agent.launcher.api import JobPresence, Launcher
 from site_agent.manifests import ManifestJudge

@@ -6,7 +6,7 @@ import pytest
 
 from federation.errors import LimitExceededError, ProtocolError
 from federation.leaves import Invitation, Reason, RoundAbandonedV1, RoundOpenedV1, StateRecordedV1
-from federation.messages import SiteStatus
+from federation.messages import LanguageTokens, RunBudget, SiteFacts, SiteStatus, StartChange
 from federation.v1 import leaves_pb2, roster_pb2, telemetry_pb2
 from federation.wire.convert import MAX_ITEMS, from_proto, snake_case, to_proto
 
@@ -57,6 +57,31 @@ def test_ids_are_checked_in_both_directions(run: str) -> None:
 def test_unspecified_and_unknown_codes_are_refused(code: int) -> None:
     with pytest.raises(ProtocolError, match="expected a code"):
         from_proto(RoundAbandonedV1, leaves_pb2.RoundAbandonedV1(run="r", reason=code))  # type: ignore[arg-type]
+
+
+def test_a_status_of_an_agent_that_tells_no_facts_has_none() -> None:
+    old = telemetry_pb2.SiteStatus(ledger_size=3, software="hpc-federation 0.5.0")
+    assert from_proto(SiteStatus, telemetry_pb2.SiteStatus.FromString(old.SerializeToString())).facts is None
+    proto = telemetry_pb2.SiteStatus()
+    to_proto(SiteStatus(ledger_size=3), proto)
+    assert not proto.HasField("facts")
+
+
+def test_facts_survive_the_way_and_nothing_known_stays_nothing_known() -> None:
+    told = SiteFacts(
+        profile="lumi",
+        num_accelerators=8,
+        next_change=StartChange.MAINTENANCE,
+        next_change_seconds=7,
+        budgets=(RunBudget(run="run-1", gpu_hours_effective=1.5, native_unit="gpu-hours"),),
+        language_tokens=(LanguageTokens(run="run-1", language="fi", tokens=0),),
+    )
+    for facts in (told, SiteFacts()):
+        proto = telemetry_pb2.SiteStatus()
+        to_proto(SiteStatus(ledger_size=3, facts=facts), proto)
+        read = telemetry_pb2.SiteStatus.FromString(proto.SerializeToString())
+        assert from_proto(SiteStatus, read).facts == facts
+    assert (SiteFacts().queue_wait_seconds, RunBudget(run="r").forecast_gpu_hours) == (-1, -1.0)
 
 
 def test_sentences_are_bounded_in_both_directions() -> None:

@@ -18,7 +18,7 @@ from federation.manifest import Manifest
 from federation.testing.manifests import inner_settings, manifest_of, plan_of
 from federation.wire import manifest_to_bytes
 from site_agent.inner_loop import join
-from site_agent.inner_loop.session import ModelDiffersError
+from site_agent.inner_loop.session import ModelDiffersError, TorchTrainer
 from site_agent.jobs import (
     AllocationPaths,
     EndCode,
@@ -184,6 +184,22 @@ def test_a_resumed_loop_sends_the_same_bytes(tmp_path: Path, stop_after: int) ->
     users_program(steps, allocation=second)
     assert len(steps) == 2 * NUM_ROUNDS
     assert payloads(first, second) == payloads(expected_dir)
+
+
+class CountingData(Data):
+    """One that counts what it gave out."""
+
+    def language_tokens(self) -> dict[str, int]:
+        return {"de": 24 * self.position}
+
+
+def test_a_program_s_state_may_tell_its_tokens_per_language() -> None:
+    model, data = Net(), CountingData()
+    data.next()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    assert TorchTrainer(model, optimizer, data).language_tokens() == {"de": 24}
+    assert TorchTrainer(model, optimizer, Data()).language_tokens() == {}
+    assert TorchTrainer(model, optimizer, None).language_tokens() == {}
 
 
 def test_another_model_is_declined_with_what_differs(tmp_path: Path) -> None:

@@ -117,6 +117,53 @@ def test_weights_are_parts_of_the_sequences() -> None:
     assert np.array_equal(weighted((0.5, 3.0, 1.5)), weighted((1.0, 6.0, 3.0)))
 
 
+def counted(cursor: int = 0, tokens: dict[str, int] | None = None) -> SequenceSource:
+    """Two data sets of one language and one of another, 8 tokens a sequence."""
+    texts = [np.full(50, number, np.uint8) for number in range(3)]
+    languages = ("de", "el", "de")
+    made = SequenceSource(texts, sequence_length=8, seed=1, site="a", weights=(1.0, 6.0, 3.0), languages=languages)
+    made.resume(cursor, tokens)
+    return made
+
+
+def test_tokens_are_counted_per_language_whoever_takes_them() -> None:
+    alone = counted()
+    labels = alone.next_batch(60)[1].numpy()
+    num_el = int((labels[:, 0] == 1).sum())
+    assert 0 < num_el < 60
+    assert alone.language_tokens == {"de": 8 * (60 - num_el), "el": 8 * num_el}
+    for rank in range(3):
+        mine = counted()
+        mine.next_batch(60, rank, 3)
+        assert mine.language_tokens == alone.language_tokens
+
+
+def test_what_is_repeated_after_a_resumption_is_counted_once() -> None:
+    first = counted()
+    first.next_batch(10)
+    cursor, tokens = first.cursor, dict(first.language_tokens or {})
+    first.next_batch(10)
+    again = counted(cursor, tokens)
+    again.next_batch(10)
+    assert again.language_tokens == first.language_tokens
+    assert sum((first.language_tokens or {}).values()) == 20 * 8
+
+
+def test_a_language_that_came_or_went_keeps_its_count() -> None:
+    made = counted(10, {"fr": 40, "de": 40})
+    assert made.language_tokens == {"fr": 40, "de": 40, "el": 0}
+    made.next_batch(5)
+    assert sum((made.language_tokens or {}).values()) == 15 * 8
+
+
+def test_what_was_not_counted_from_the_beginning_is_not_known() -> None:
+    late = counted(10, None)
+    late.next_batch(5)
+    assert late.language_tokens is None
+    assert counted(0, None).language_tokens == {"de": 0, "el": 0}
+    assert source().language_tokens is None
+
+
 def test_equal_weights_are_no_weights() -> None:
     assert np.array_equal(weighted((2.5, 2.5, 2.5)), weighted((1.0, 1.0, 1.0)))
     texts = [np.full(50, number, np.uint8) for number in range(3)]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reference trainer: model, theta_0, steps that repeat, evaluation, baselines."""
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,8 +19,9 @@ from federation.manifest import Alias, Manifest, ModelSettings
 from federation.merkle import blob_digest
 from federation.testing.manifests import inner_settings, manifest_of, plan_of
 from federation.wire import manifest_to_bytes
+from site_agent.inner_loop.seam import TrainerState, language_counter
 from site_agent.json_records import read_record, write_record
-from site_agent.trainer import baseline, init
+from site_agent.trainer import baseline, data_sources, init
 from site_agent.trainer.baseline import BaselineResult, BaselineSpec, SiteData
 from site_agent.trainer.evaluate import evaluate, evaluate_at_once
 from site_agent.trainer.init import MODEL_FILE, THETA_FILE, InitialModel, InitSettings, initialise
@@ -122,6 +124,37 @@ def test_a_restored_trainer_takes_the_same_steps_to_the_bit(data_dir: Path) -> N
     assert [second.step(1e-3) for _ in range(3)] == expected
     assert all(torch.equal(a, b) for a, b in zip(local(first), local(second), strict=True))
     assert expected[0].tokens == 32
+
+
+def test_tokens_per_language_are_part_of_the_state(data_dir: Path) -> None:
+    manifest = manifest_for(initialise(InitSettings(model=MODEL, num_fragments=2))[1])
+
+    def counting() -> LlamaTrainer:
+        make_repeatable(1, 0)
+        data = data_sources.SiteData.of((), str(data_dir), ("de", "el"))
+        return LlamaTrainer(manifest, [data.source(manifest, "a", 0)])
+
+    first = counting()
+    assert first.language_tokens() == {"de": 0, "el": 0}
+    tokens = sum(first.step(1e-3).tokens for _ in range(2))
+    assert sum(first.language_tokens().values()) == tokens == 64
+    state = first.state_dict()
+    values = json.loads(json.dumps(dict(state.values)))
+    first.step(1e-3)
+    second = counting()
+    second.load_state_dict(TrainerState(tensors=state.tensors, values=values))
+    assert sum(second.language_tokens().values()) == tokens
+    second.step(1e-3)
+    assert second.language_tokens() == first.language_tokens()
+    del values["language_tokens"]  # a training checkpoint of a release that did not count
+    second.load_state_dict(TrainerState(tensors=state.tensors, values=values))
+    assert second.language_tokens() == {}
+
+
+def test_a_trainer_that_does_not_count_says_nothing(data_dir: Path) -> None:
+    manifest = manifest_for(initialise(InitSettings(model=MODEL, num_fragments=2))[1])
+    assert language_counter(trainer(manifest, data_dir))() == {}
+    assert language_counter(object())() == {}
 
 
 class Uniform(torch.nn.Module):
