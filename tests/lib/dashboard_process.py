@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """`coordinator dashboard serve` as a process, links to it, and the pages that a browser walks through."""
 
+import json
 import os
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from services import LIBRARY, Service, command_line, wait_for
+
 import coordinator
 from coordinator.bench.generated import LANGUAGES, Generated, generate
 from coordinator.bench.setting import AUDITOR, CONSORTIUM, VIEWER
 from coordinator.dashboard.links import ADDRESS, Grant, make_token
+from coordinator.dashboard.public_fields import PUBLIC_FIELDS
+from coordinator.network_config import NETWORK_FILE
 from federation.roster_document import Role
-from services import LIBRARY, Service, command_line, wait_for
 
 START_SECONDS = 60.0
 ROOT = Path(coordinator.__file__).parents[1]
@@ -61,7 +65,9 @@ class DashboardProcess:
         self.stop()
 
 
-def small(directory: Path, *, num_rounds: int = 12, languages: Sequence[str] = LANGUAGES, **changed: object) -> Generated:
+def small(
+    directory: Path, *, num_rounds: int = 12, languages: Sequence[str] = LANGUAGES, **changed: object
+) -> Generated:
     """A generated history of four sites whose last leaf is of now."""
     made = {"num_rounds": num_rounds, "num_sites": 4, "languages": languages, "seed": 3}
     return generate(directory, **{**made, "now_us": time.time_ns() // 1000, **changed})  # type: ignore[arg-type]
@@ -78,6 +84,38 @@ def token_of(found: Generated, role: Role = Role.VIEWER, *, seconds: float = 600
         nonce=secrets.token_hex(8),
     )
     return make_token(grant, found.consortium.key(f"operator/{operator}"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A generated consortium and its dashboard."""
+
+    generated: Generated
+    dashboard: DashboardProcess
+
+    @property
+    def url(self) -> str:
+        """Where browsers find it."""
+        return self.dashboard.url
+
+    @property
+    def directory(self) -> Path:
+        """The coordinator's."""
+        return self.generated.directory
+
+    def token(self, role: Role = Role.VIEWER, *, seconds: float = 600) -> str:
+        """What stands behind the # of a new link."""
+        return token_of(self.generated, role, seconds=seconds)
+
+
+def shown(directory: Path, **changed: object) -> Iterator[Shown]:
+    """Serves a generated consortium, with a page for everybody."""
+    generated = small(directory, **changed)  # type: ignore[arg-type]
+    file = directory / NETWORK_FILE
+    file.write_text(file.read_text().replace("public = []", f"public = {json.dumps(PUBLIC_FIELDS)}"))
+    with DashboardProcess(directory=directory) as dashboard:
+        yield Shown(generated=generated, dashboard=dashboard)
+    generated.close()
 
 
 def slug(path: str) -> str:

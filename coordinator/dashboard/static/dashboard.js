@@ -5,7 +5,7 @@
   const main = document.getElementById("main");
   const live = document.getElementById("live");
   const CHART_PAUSE = 3000;
-  const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
+  const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "narrow" });
   const absolute = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "short" });
   const ofDay = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
   const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
@@ -73,6 +73,8 @@
     live.classList.toggle("lost", lost);
   }
 
+  const AWAY = "The dashboard cannot be reached; this is what was known last";
+  const OVER = "The session is over; enter with a new link";
   let wait = 1000;
   function follow() {
     const source = new EventSource(`/events?page=${encodeURIComponent(document.body.dataset.page)}`);
@@ -82,13 +84,25 @@
       document.body.dataset.number = number;
       swap(html);
     });
-    source.addEventListener("gone", () => { source.close(); tell("The session is over: reload the page", true); });
+    source.addEventListener("gone", () => { source.close(); again(OVER); });
     source.onerror = () => {
       source.close();
-      tell("The dashboard cannot be reached; this is what was known last", true);
-      setTimeout(follow, wait);
-      wait = Math.min(wait * 2, 30000);
+      again(AWAY);
     };
+  }
+
+  function again(why) {
+    tell(why, true);
+    setTimeout(lookAgain, wait);
+    wait = Math.min(wait * 2, 30000);
+  }
+
+  // A stream says nothing of why it was refused: after a restart, links have to be asked for again.
+  async function lookAgain() {
+    try {
+      const answer = await fetch(document.body.dataset.page, { method: "HEAD", headers: { accept: "text/event-stream" } });
+      if (answer.status === 401) again(OVER); else follow();
+    } catch { again(AWAY); }
   }
 
   function loadCharts() {
