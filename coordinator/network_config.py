@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""coordinator.toml of a coordinator's directory: where it listens, how much of it one peer may use, its threads."""
+"""coordinator.toml of a coordinator's directory: where it listens, what a peer may use, its threads, whom it tells."""
 
 import ipaddress
 import json
@@ -10,7 +10,8 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field
 
 from coordinator.dashboard.settings import DashboardSection
-from federation.config import Section, load_toml, parse_toml
+from coordinator.notices.config import AlertsSection, NotificationSection, notification_problems
+from federation.config import Section, parse_toml, raise_if_any, read_config_text
 from federation.errors import ConfigError
 from federation.limits import DEFAULT_LIMITS
 from federation.rpc.credentials import Endpoint
@@ -104,6 +105,8 @@ class CoordinatorConfig(Section):
     network: NetworkSection = NetworkSection()
     aggregation: AggregationSection = AggregationSection()
     dashboard: DashboardSection = DashboardSection()
+    alerts: AlertsSection = AlertsSection()
+    notifications: Annotated[tuple[NotificationSection, ...], Field(strict=False)] = ()
 
 
 def load_coordinator_config(directory: Path) -> CoordinatorConfig:
@@ -113,7 +116,12 @@ def load_coordinator_config(directory: Path) -> CoordinatorConfig:
         ConfigError: with one sentence for every problem: file, key, expected, found, line.
     """
     path = directory / NETWORK_FILE
-    return load_toml(path, CoordinatorConfig) if path.exists() else CoordinatorConfig()
+    if not path.exists():
+        return CoordinatorConfig()
+    text = read_config_text(path)
+    config = parse_toml(text, path.name, CoordinatorConfig)
+    raise_if_any(path.name, notification_problems(config.notifications), text=text)
+    return config
 
 
 def network_text(*, listen: str = "", endpoint: str = "") -> str:

@@ -58,6 +58,11 @@ def paths(site: str) -> tuple[str, str]:
     return f"telemetry/{site}.jsonl", f"telemetry/{site}.1.jsonl"
 
 
+def telemetry_sites(fs: FileSystem) -> list[str]:
+    """Sites with lines, ascending."""
+    return sorted({name.partition(".")[0] for name in fs.list("telemetry") if name.endswith(".jsonl")})
+
+
 @dataclass
 class TelemetryStore:
     """Appends JSON lines per site; losing some is no loss of evidence, so nothing is fsynced."""

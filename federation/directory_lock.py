@@ -29,7 +29,7 @@ from federation.errors import DirectoryBusyError, ObjectNotFoundError, StorageEr
 from federation.lock_owner import Owner as Owner
 from federation.lock_owner import boot_seconds, certainly_gone, certainly_runs
 from federation.lock_owner import this_process as this_process
-from federation.lock_watch import SEEN_SUFFIX, Judgement, Standing, look, seen_name
+from federation.lock_watch import SEEN_SUFFIX, Judgement, Standing, look, read_counter, seen_name
 
 LOG: Final = logging.getLogger("federation.lock")
 
@@ -244,6 +244,24 @@ class DirectoryLock:
 
     def _path(self, number: int) -> str:
         return f"{self._base}/{number}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """The newest hold on a directory. `number` is 0 if nobody ever held it; `count` of its counter, -1 without one."""
+
+    number: int
+    owner: Owner | None = None
+    count: int = -1
+
+
+def newest_hold(fs: FileSystem, *, base: str = DEFAULT_BASE) -> Hold:
+    """Who has a directory, or had it last. Writes nothing, and judges nothing: for who only watches."""
+    number = max((int(name) for name in fs.list(base) if name.isascii() and name.isdigit()), default=0)
+    if not number:
+        return Hold(number=0)
+    path = f"{base}/{number}"
+    return Hold(number=number, owner=_owner(fs, path), count=read_counter(fs, path + _BEAT))
 
 
 def find_holder(

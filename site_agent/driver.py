@@ -89,7 +89,7 @@ class Agent:
             RosterError: no coordinator in the roster.
             CorruptObjectError: journal, ledger copy or mailbox are damaged.
         """
-        self.fs, self.settings, self.rosters = fs, settings, rosters
+        self.fs, self.settings, self.rosters, self.software = fs, settings, rosters, software
         self.journal = Journal(fs, layout.JOURNAL)
         if new_epoch or not self.journal.state.epoch:
             self.journal.append([EpochBegan(epoch=self.journal.state.epoch + 1)])
@@ -133,6 +133,7 @@ class Agent:
         self.round_trips = RoundTripMeter(fs, self.mailbox.last_sequence)
         self.view = ViewFile(fs)
         self.last_status: SiteStatus | None = None
+        self.seen: Observations | None = None
 
     @property
     def state(self) -> AgentState:
@@ -161,6 +162,7 @@ class Agent:
         instructions = pending(self.settings, self.state, self.federation, seen, now_us)
         busy = self.executor.carry_out(instructions, now_us) or busy or decided
         self.last_status = next((i.status for i in instructions if isinstance(i, ReportStatus)), None)
+        self.seen = seen
         self.view.show(view_of(self.settings, self.state, self.federation, seen, now_us))
         self.telemetry.send(self.state, now_us)
         self._tell()

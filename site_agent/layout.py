@@ -7,6 +7,7 @@ tls/                            certificates of the gRPC courier, the coordinato
 root rosters/<version>.roster   pinned fingerprint of the consortium root, root-signed documents
 state/                          journal, ledger copy, lock, the operator's answers and choices: small, back it up
 spool/                          mailbox, blobs, runs and allocations: large, shared with jobs
+metrics/federation.prom         the agent's own metrics, for node_exporter's textfile collector
 """
 
 from typing import Final
@@ -29,8 +30,10 @@ COURIER: Final = "state/courier.json"
 COURIER_STATUS: Final = "state/courier-status.json"
 ROUND_TRIP: Final = "state/round-trip.json"
 SECURITY_LOG: Final = "state/security.log"
+SPOOL: Final = "spool"
 MAILBOX: Final = "spool/mailbox/coordinator"
 BLOBS: Final = "spool/blobs"
+METRICS: Final = "metrics/federation.prom"
 
 
 def roster_path(version: int) -> str:

@@ -21,6 +21,7 @@ from site_agent.budget_units import AccountingSection
 from site_agent.credential_settings import MAX_CREDENTIALS, CredentialEntry
 from site_agent.data_settings import DataSection, Language, data_problems
 from site_agent.launcher.slurm.settings import SlurmSection
+from site_agent.metrics.settings import MetricsSection
 from site_agent.observations import AgentSettings
 from site_agent.trainer.command_rules import command_digest
 
@@ -125,6 +126,7 @@ class SiteConfig(Section):
     agent: AgentSection = AgentSection()
     courier: CourierSection = CourierSection()
     accounting: AccountingSection = AccountingSection()
+    metrics: MetricsSection = MetricsSection()
     credentials: Annotated[tuple[CredentialEntry, ...], Field(strict=False, max_length=MAX_CREDENTIALS)] = ()
     trainers: dict[Slug, TrainerEntry] = Field(default_factory=_reference_only)
 

@@ -221,7 +221,7 @@ def _report(found: Generated, now_us: int, origin_us: int) -> None:
     found.phases.write(found.history, offset_us=origin_us)
     reports.write_telemetry(found.history, found.telemetry)
     if found.setting.hostile:
-        reports.write_hostile_telemetry(found.setting, found.telemetry)
+        reports.write_hostile_telemetry(found.setting, found.telemetry, now_us / 1e6)
     reports.write_statuses(fs, found.history, now_us)
     if silent:
         old = found.ledger.checkpoint_at(max(1, int(_SILENT_SHARE * found.ledger.size)))

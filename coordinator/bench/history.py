@@ -54,7 +54,7 @@ class History:
             origin_us: when the history's clock began, in microseconds since 1970 as the state's times are.
         """
         self.setting, self.state, self.clock_us = setting, state, clock_us
-        self._roster, self._origin_us = roster, origin_us
+        self._roster, self.origin_us = roster, origin_us
         self._done: set[Intervention] = set()
         self.fates: dict[tuple[int, str], Fate] = {}
         self.finished: list[Fate] = []
@@ -79,11 +79,11 @@ class History:
             self.clock_us, _, action = heapq.heappop(self._queue)
             bodies = action()
             if bodies:
-                yield self._folded(bodies, self.clock_us + self._origin_us if at_us is None else at_us())
+                yield self._folded(bodies, self.clock_us + self.origin_us if at_us is None else at_us())
 
     def rebase(self, state: Federation, origin_us: int) -> None:
         """The same history, with the times of its leaves moved."""
-        self.state, self._origin_us = state, origin_us
+        self.state, self.origin_us = state, origin_us
 
     def _folded(self, bodies: Bodies, at_us: int) -> list[lv.Leaf]:
         leaves = [lv.Leaf(at_us=at_us, body=body) for body in bodies]
@@ -104,7 +104,7 @@ class History:
             if found.state is RoundState.SEALED:
                 self._at(self.clock_us + LOOK_US, partial(self._commit, number))
             for site in found.waiting_for() if found.state is RoundState.OPEN else ():
-                self._expect(found, site, found.opened_at_us - self._origin_us)
+                self._expect(found, site, found.opened_at_us - self.origin_us)
         if self.run.state is RunState.PAUSED:
             self._at(self.clock_us + HOUR_US, self._resume)
         if not self.run.next_round:

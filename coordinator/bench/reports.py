@@ -52,19 +52,21 @@ def write_telemetry(history: History, store: TelemetryStore) -> None:
         by_site[fate.site].append(fate)
     history.finished.clear()
     for site, fates in sorted(by_site.items()):
-        for allocation, some in groupby(fates, key=lambda fate: fate.allocation):
-            _add(store, site, allocation, [line for fate in some for line in metric_lines(history.setting, fate)])
+        for allocation, group in groupby(fates, key=lambda fate: fate.allocation):
+            some = list(group)
+            lines = [line for fate in some for line in metric_lines(history.setting, fate)]
+            _add(store, site, allocation, lines, (history.origin_us + some[-1].trained_us) / SECOND_US)
 
 
-def write_hostile_telemetry(setting: Setting, store: TelemetryStore) -> None:
+def write_hostile_telemetry(setting: Setting, store: TelemetryStore, now_s: float) -> None:
     """Lines that break every expectation, signed by the first site."""
-    store.add(setting.sites[0], Telemetry(run=RUN, allocation="a1", lines=hostile.telemetry_lines()))
+    store.add(setting.sites[0], Telemetry(run=RUN, allocation="a1", lines=hostile.telemetry_lines()), now_s)
 
 
-def _add(store: TelemetryStore, site: str, allocation: str, lines: list[str]) -> None:
+def _add(store: TelemetryStore, site: str, allocation: str, lines: list[str], at_s: float) -> None:
     for start in range(0, len(lines), MAX_LINES):
         some = tuple(lines[start : start + MAX_LINES])
-        store.add(site, Telemetry(run=RUN, allocation=allocation, lines=some))
+        store.add(site, Telemetry(run=RUN, allocation=allocation, lines=some), at_s)
 
 
 def metric_lines(setting: Setting, fate: Fate) -> Iterator[str]:

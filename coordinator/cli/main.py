@@ -6,6 +6,7 @@ import click
 from coordinator.cli.dashboard import dashboard
 from coordinator.cli.enroll import operator_enroll
 from coordinator.cli.invites import operator_invite
+from coordinator.cli.notify import notify
 from coordinator.cli.runs import round_group, run
 from coordinator.cli.serve import serve
 from coordinator.cli.setup import init, operator, roster
@@ -21,7 +22,7 @@ def cli() -> None:
 
 operator.add_command(operator_invite)
 operator.add_command(operator_enroll)
-for command in (init, operator, roster, serve, status, run, site, round_group, dashboard):
+for command in (init, operator, roster, serve, status, run, site, round_group, dashboard, notify):
     cli.add_command(command)
 
 

@@ -17,6 +17,7 @@ from coordinator.observation_store import STATUS, read_seen
 from coordinator.observations import Observations, SiteSeen
 from coordinator.phases import PHASES, read_change
 from coordinator.site_views import NETWORK_STATUS
+from coordinator.telemetry import Tail, telemetry_sites
 from federation.durable import FileSystem
 from federation.errors import ConfigError, FederationError, InvalidTransition
 from federation.leaf_text import sentence
@@ -29,8 +30,6 @@ from federation.wire import leaf_from_bytes
 
 MAX_SENTENCES: Final = 200_000
 """Newest leaves whose sentences are kept for search."""
-
-TELEMETRY: Final = "telemetry"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +89,7 @@ class Follower:
             witness_publics=lambda: self.view.rosters.witness_publics(),
         )
         self._phases = FollowedLines(fs, PHASES)
-        self._telemetry = FollowedLines(fs, TELEMETRY)
+        self._tails: dict[str, Tail] = {}
         self._prints: dict[str, object] = {}
         self._folded = True
         self._faults: dict[str, str] = {}
@@ -202,9 +201,9 @@ class Follower:
                 if change is not None:
                     self.view.history.times.phase(site, change)
                     changed = True
-        for site in self._telemetry.sites():
-            for line in self._telemetry.new(site):
-                changed = self.view.losses.add(site, line) or changed
+        for site in telemetry_sites(self._fs):
+            for record in self._tails.setdefault(site, Tail(self._fs, site)).new():
+                changed = self.view.losses.add(site, record) or changed
         return changed
 
     def _fault(self, what: str, text: str) -> bool:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Step metrics of all sites, summed up per round: what a chart of a thousand rounds needs, and no more memory."""
 
-import json
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Final
+
+from coordinator.telemetry import Line, step_metrics
 
 MAX_ROUNDS: Final = 20_000
 """Rounds kept per run and site; the oldest go first."""
@@ -32,22 +32,18 @@ class Losses:
 
     runs: dict[str, dict[str, dict[int, RoundSteps]]] = field(default_factory=dict)
 
-    def add(self, site: str, line: str) -> bool:
+    def add(self, site: str, line: Line) -> bool:
         """Takes in one stored line of step metrics; returns whether it was one with a run, a round and a loss."""
-        try:
-            record = json.loads(line)
-            run, number, loss = str(record["run"]), int(record["round"]), float(record["loss"])
-        except (ValueError, KeyError, TypeError):
+        found = step_metrics(line)
+        if found is None or not found.run or found.round is None or found.loss is None:
             return False
-        if not isfinite(loss):
-            return False
-        rounds = self.runs.setdefault(run, {}).setdefault(site, {})
-        steps = rounds.setdefault(number, RoundSteps())
+        rounds = self.runs.setdefault(found.run, {}).setdefault(site, {})
+        steps = rounds.setdefault(found.round, RoundSteps())
         steps.num_steps += 1
-        steps.loss_sum += loss
-        steps.last_loss = loss
-        steps.tokens += int(_figure(record.get("tokens")))
-        steps.seconds += _figure(record.get("seconds"))
+        steps.loss_sum += found.loss
+        steps.last_loss = found.loss
+        steps.tokens += found.tokens or 0
+        steps.seconds += found.seconds or 0.0
         while len(rounds) > MAX_ROUNDS:
             del rounds[min(rounds)]
         return True
@@ -55,8 +51,3 @@ class Losses:
     def of(self, run: str, site: str) -> dict[int, RoundSteps]:
         """By round; {} where nothing was reported."""
         return self.runs.get(run, {}).get(site, {})
-
-
-def _figure(value: object) -> float:
-    is_figure = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-    return float(value) if is_figure and isinstance(value, int | float) else 0.0

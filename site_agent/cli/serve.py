@@ -57,12 +57,18 @@ def serve(site_dir: Path, poll_seconds: float | None, for_seconds: float, take_o
     While another agent holds SITE_DIR and nothing tells whether it still runs, this one watches; it takes over after
     `[agent] lock_stale_seconds` without a sign of life.
     """
+    from site_agent.metrics.export import MetricsExport
+
     stop, arrived = StopOnSignals(seconds=for_seconds), threading.Event()
     with _opened(site_dir, take_over, verbose, stop) as (agent, config, lock):
         click.echo(f"site {config.site}: ledger copy has {agent.copy.size} leaves, epoch {agent.state.epoch}")
         pause = poll_seconds if poll_seconds is not None else config.agent.poll_seconds
         attention = Attention(agent.fs.exists, arrived, ended=lambda: stop.requested)
-        with closing(CourierSwitch(RealFileSystem(site_dir), config, arrived, agent.blobs.vouch)) as courier:
+        fs = RealFileSystem(site_dir)
+        with (
+            closing(CourierSwitch(fs, config, arrived, agent.blobs.vouch)) as courier,
+            closing(MetricsExport(fs, config, listens=True)) as metrics,
+        ):
             agent.executor.on_posted = courier.posted
             expiring = CredentialsWatch(agent.fs, site_dir, config.credentials)
             spare_what_is_loaded()
@@ -70,7 +76,9 @@ def serve(site_dir: Path, poll_seconds: float | None, for_seconds: float, take_o
                 lock.check()
                 arrived.clear()
                 expiring.look(time.time(), time.monotonic(), dials=courier.dials)
-                if not _pass(agent, courier):
+                busy = _pass(agent, courier)
+                metrics.look(agent, time.time(), time.monotonic())
+                if not busy:
                     attention.rest(pause, agent.awaited())
 
 
@@ -91,6 +99,8 @@ def _pass(agent: Agent, courier: CourierSwitch) -> bool:
 @VERBOSE
 def tick(site_dir: Path, take_over: bool, verbose: bool) -> None:
     """Does what there is to do for the site of SITE_DIR, once: for cron, where nothing may run for long."""
+    from site_agent.metrics.export import MetricsExport
+
     with _opened(site_dir, take_over, verbose) as (agent, config, lock):
         fs = RealFileSystem(site_dir)
         _sync(fs, config)
@@ -99,6 +109,7 @@ def tick(site_dir: Path, take_over: bool, verbose: bool) -> None:
             if not agent.tick(time.time()):
                 break
         _sync(fs, config)
+        MetricsExport(fs, config, listens=False).write(agent, time.time(), time.monotonic())
 
 
 def _sync(fs: RealFileSystem, config: SiteConfig) -> None:

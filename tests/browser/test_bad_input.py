@@ -28,11 +28,11 @@ MANY = 9_000_000
 
 
 @pytest.fixture
-def broken(tmp_path: Path, consortium: Shown) -> Iterator[Shown]:
+def broken(tmp_path: Path, consortium: Shown) -> Shown:
     """A copy of the consortium's directory, to be damaged before it is served."""
     directory = tmp_path / "coordinator"
     shutil.copytree(consortium.directory, directory)
-    yield Shown(generated=consortium.generated, dashboard=DashboardProcess(directory=directory))
+    return Shown(generated=consortium.generated, dashboard=DashboardProcess(directory=directory))
 
 
 def unharmed(tab: Tab) -> None:

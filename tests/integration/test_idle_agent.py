@@ -9,6 +9,8 @@ import pytest
 from mishap_world import SERVER, KillableService, MishapWorld
 from services import command_line, memory_of, tail
 
+from site_agent import layout
+
 pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("idle agent")]
 
 LOOK_SECONDS = float(os.environ.get("IDLE_LOOK_SECONDS", "4"))
@@ -48,6 +50,7 @@ def test_an_idle_agent_costs_next_to_nothing(tmp_path: Path) -> None:
         print(f"idle agent: {share:.2%} of a processor over {LOOK_SECONDS:.0f} s, {memory / 1e6:.0f} MB at most")
         assert share < MAX_SHARE
         assert memory < MAX_BYTES
+        assert 'federation_agent_info{site="alpha"' in (tmp_path / "alpha" / layout.METRICS).read_text()
         world.stop("alpha")
 
 

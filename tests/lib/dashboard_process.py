@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ from typing import Self
 from services import LIBRARY, Service, command_line, wait_for
 
 import coordinator
-from coordinator.bench.generated import LANGUAGES, Generated, generate
+from coordinator.bench.generated import Generated, generate
 from coordinator.bench.setting import AUDITOR, CONSORTIUM, VIEWER
 from coordinator.dashboard.links import ADDRESS, Grant, make_token
 from coordinator.dashboard.public_fields import PUBLIC_FIELDS

@@ -9,9 +9,15 @@ from pathlib import Path
 
 import click
 import pytest
+from notice_world import saying
 
 from coordinator.cli.main import cli as coordinator_cli
 from coordinator.exports.formats import FORMATS
+from coordinator.network_config import CoordinatorConfig
+from coordinator.notices.config import notification_problems
+from coordinator.notices.formats import plain_json
+from coordinator.notices.notice import Kind
+from coordinator.notices.thresholds import Thresholds
 from coordinator.run_columns import SCHEMAS
 from federation.cli.main import federation
 from federation.messages import AllocationState
@@ -27,7 +33,17 @@ from site_agent.site_config import SiteConfig
 ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "docs/operations" / name
-    for name in ("network.md", "agent-modes.md", "carriers.md", "new-site.md", "slurm.md", "doctor.md", "exports.md")
+    for name in (
+        "network.md",
+        "agent-modes.md",
+        "carriers.md",
+        "new-site.md",
+        "slurm.md",
+        "doctor.md",
+        "notifications.md",
+        "exports.md",
+        "monitoring.md",
+    )
 ]
 PROGRAMS: dict[str, click.Command] = {"site-agent": cli, "coordinator": coordinator_cli, "federation": federation}
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -159,3 +175,43 @@ def test_forwards_are_the_ones_that_are_tested() -> None:
     ):
         assert template in PROGRAMS_TESTED
         assert template.format(port=port, target=target, socks=socks) in socat.split()
+
+
+def test_every_notice_and_every_threshold_is_on_the_page_about_them() -> None:
+    text = (ROOT / "docs/operations/notifications.md").read_text()
+    told = text[text.index("| notice |") : text.index("While the coordinator")]
+    first_cells = "".join(line.split("|")[1] for line in told.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`([a-z-]+)`", first_cells)) == set(Kind) - {Kind.TEST}
+    fields = text[text.index("| field |") :]
+    named = {name for line in fields.splitlines() for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+    assert named == set(plain_json(saying()))
+    thresholds = Thresholds()
+    for words, value in (
+        (r"for (\d+) times the median of the newest", thresholds.round_pace_factor),
+        (r"the median of the newest (\d+)", thresholds.round_pace_rounds),
+        (r"\((\d+) minutes at least\)", thresholds.round_floor_seconds / 60),
+        (r"(\d+) minutes beyond", thresholds.round_overdue_seconds / 60),
+        (r"ready for (\d+) hours", thresholds.no_open_seconds / 3600),
+        (r"from (\d+)% of it critical", 100 * thresholds.no_open_critical_share),
+        (r"for (\d+) minutes, and its witnesses", thresholds.cosignature_seconds / 60),
+        (r"among the newest (\d+) rounds", thresholds.recent_rounds),
+        (r"is ([\d.]+) times the median of its own", thresholds.loss_spike_ratio),
+        (r"median of its own last (\d+)", thresholds.loss_history),
+        (r"after (\d+) of them", thresholds.loss_least),
+        (r"no word for (\d+) minutes", thresholds.silent_seconds / 60),
+        (r"has used (\d+)% of its budget", thresholds.budget_percent),
+        (r"from (\d+)% critical", thresholds.budget_critical_percent),
+        (r"(\d+) days before it expires", thresholds.certificate_days),
+        (r"(\d+) days before: those", thresholds.roster_days),
+        (r"from (\d+) days critical", thresholds.roster_critical_days),
+        (r"always after (\d+)% of", 100 * thresholds.round_limit_share),
+        (r"and (\d+) round trips of its courier", thresholds.silent_round_trips),
+        (r"no sign of life for (\d+) s", thresholds.away_seconds),
+    ):
+        assert [float(found) for found in re.findall(words, told)] == [value], words
+
+
+def test_the_pages_notifications_are_taken() -> None:
+    (block,) = blocks((ROOT / "docs/operations/notifications.md").read_text(), "toml")
+    sections = CoordinatorConfig.model_validate(tomllib.loads(block)).notifications
+    assert list(notification_problems(sections)) == []

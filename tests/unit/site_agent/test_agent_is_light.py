@@ -7,7 +7,7 @@ import sys
 
 PROGRAM = """
 import json, pathlib, re, sys
-import site_agent.cli.main, site_agent.driver
+import site_agent.cli.main, site_agent.driver, site_agent.metrics.export
 names = {name.partition(".")[0] for name in sys.modules}
 # Not getrusage: its peak includes what the parent had resident at the fork.
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())

@@ -217,6 +217,9 @@ def test_a_tick_of_an_installed_site_takes_the_directory_and_gives_it_back(site:
     assert facts["listed"]
     for _ in range(2):
         assert run("tick", site).exit_code == 0
+    figures = (site / layout.METRICS).read_text()
+    assert 'federation_agent_epoch{site="alpha"} 1.0\n' in figures
+    assert 'credential_expiry_timestamp_seconds{credential="roster",site="alpha"}' in figures
     agent, _ = open_agent(site, NOW_US, new_epoch=False)
     assert agent.state.epoch == 1
     assert json.loads(run("status", site, "--json").output)["site"] == "alpha"
