@@ -129,7 +129,7 @@ def generate(
         ledger.append(leaves[start : start + BATCH_LEAVES])
     fs.write(SETTING_FILE, json.dumps({"setting": asdict(setting), "origin_us": origin_us}).encode())
     found = _generated(directory, setting, consortium, rosters, ledger, history)
-    _report(found, now_us, origin_us)
+    _report(found, now_us)
     return found
 
 
@@ -215,10 +215,10 @@ def _generated(
     )
 
 
-def _report(found: Generated, now_us: int, origin_us: int) -> None:
+def _report(found: Generated, now_us: int) -> None:
     """Everything that lies beside the leaves."""
     fs, (talking, silent) = RealFileSystem(found.directory), _witnesses(found)
-    found.phases.write(found.history, offset_us=origin_us)
+    found.phases.write(found.history, offset_us=found.history.origin_us)
     reports.write_telemetry(found.history, found.telemetry)
     if found.setting.hostile:
         reports.write_hostile_telemetry(found.setting, found.telemetry, now_us / 1e6)

@@ -115,6 +115,8 @@ class DashboardServer:
         while True:
             if parent and os.getppid() != parent:
                 server.should_exit = True
+            if server.should_exit:
+                self.hub.close()
             now = time.monotonic()
             if now - liveness_at >= LIVENESS_SECONDS:
                 liveness, liveness_at = self._watch.look(), now

@@ -29,7 +29,7 @@ def consortium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
 
 @pytest.fixture(scope="session")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
-    yield from shown(tmp_path_factory.mktemp("hostile") / "coordinator", num_rounds=20, num_evaluators=1, hostile=True)
+    yield from shown(tmp_path_factory.mktemp("hostile") / "coordinator", num_rounds=20, evaluate_every=3, hostile=True)
 
 
 @pytest.fixture(scope="module")

@@ -65,12 +65,10 @@ class DashboardProcess:
         self.stop()
 
 
-def small(
-    directory: Path, *, num_rounds: int = 12, languages: Sequence[str] = LANGUAGES, **changed: object
-) -> Generated:
+def small(directory: Path, **changed: object) -> Generated:
     """A generated history of four sites whose last leaf is of now."""
-    made = {"num_rounds": num_rounds, "num_sites": 4, "languages": languages, "seed": 3}
-    return generate(directory, **{**made, "now_us": time.time_ns() // 1000, **changed})  # type: ignore[arg-type]
+    made = {"num_rounds": 12, "num_sites": 4, "seed": 3, "now_us": time.time_ns() // 1000}
+    return generate(directory, **{**made, **changed})  # type: ignore[arg-type]
 
 
 def token_of(found: Generated, role: Role = Role.VIEWER, *, seconds: float = 600) -> str:
