@@ -263,7 +263,8 @@ def test_phases_lie_between_invitation_and_verdict(made: Generated) -> None:
         for verdict in one.admitted():
             changes = [c for c in found[verdict.site] if c is not None and c.round == number]
             at = {change.mark: change.at for change in changes}
-            assert sorted(at) == sorted(Mark) and len(changes) == len(at)
+            assert sorted(at) == sorted(Mark)
+            assert len(changes) == len(at)
             of_round = times.of(RUN, number)
             invited, decided = of_round.invited_us[verdict.site] / 1e6, of_round.verdict_us[verdict.site] / 1e6
             assert invited <= at[Mark.TRAINING] <= at[Mark.UPLOADING] <= decided
