@@ -18,10 +18,12 @@ from coordinator.inputs import (
     RosterAccepted,
     RoundAggregated,
     StateDigested,
+    TasksReceived,
     Tick,
     UpdateExamined,
 )
 from coordinator.messages_in import decide_answer, decide_decline, decide_evaluation, decide_update
+from coordinator.tasks_in import decide_tasks
 from coordinator.ticks import decide_tick
 from federation import leaves as lv
 from federation.rounds import Federation, RoundState
@@ -71,6 +73,8 @@ def decide(state: Federation, event: Input, now: float) -> list[lv.Body]:
             return decide_decline(state, event)
         case EvaluationReceived():
             return decide_evaluation(state, event)
+        case TasksReceived():
+            return decide_tasks(state, event)
         case RoundAggregated():
             return _committed(state, event)
         case StateDigested():

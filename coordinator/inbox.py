@@ -15,9 +15,11 @@ from coordinator.inputs import (
     DeclineReceived,
     EvaluationReceived,
     Input,
+    TasksReceived,
     UpdateExamined,
 )
 from coordinator.messages_in import decide_evaluation, decide_update
+from coordinator.tasks_in import decide_tasks, why_not
 from federation import dsse, wire
 from federation.admission import Finding, check_payload, check_update
 from federation.blobs.store import BlobStore
@@ -67,6 +69,8 @@ class Examiner:
                     return DeclineReceived(site=site.site, decline=body)
                 case UpdateOffer():
                     return self._update(state, site, body)
+                case EvaluationOffer() if dsse.peek_type(body.signed_evaluation) == dsse.TASKS_TYPE:
+                    return self._tasks(state, site, body)
                 case EvaluationOffer():
                     return self._evaluation(state, site, body)
                 case _:
@@ -116,6 +120,20 @@ class Examiner:
             return None
         event = EvaluationReceived(evaluation=evaluation, evidence_digest=blob_digest(offer.signed_evaluation))
         if decide_evaluation(state, event):
+            self.blobs.put(offer.signed_evaluation)
+        return event
+
+    def _tasks(self, state: Federation, site: SiteEntry, offer: EvaluationOffer) -> Input | None:
+        payload = dsse.open_envelope(offer.signed_evaluation, dsse.TASKS_TYPE, site.update_public)
+        evaluation = wire.tasks_from_bytes(payload)
+        if evaluation.site != site.site:
+            self.suspicious(site.site, f"task evaluation names site {evaluation.site!r:.60}")
+            return None
+        if reason := why_not(state, evaluation):
+            self.suspicious(site.site, reason)
+            return None
+        event = TasksReceived(evaluation=evaluation, evidence_digest=blob_digest(offer.signed_evaluation))
+        if decide_tasks(state, event):
             self.blobs.put(offer.signed_evaluation)
         return event
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from coordinator.observations import Observations
 from federation.leaves import Contribution, Plan, Reason
-from federation.messages import Command, Evaluation, ManifestAnswer, RoundDeclined, Update
+from federation.messages import Command, Evaluation, ManifestAnswer, RoundDeclined, TaskEvaluation, Update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +100,14 @@ class EvaluationReceived:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TasksReceived:
+    """A site signed scores of benchmark tasks."""
+
+    evaluation: TaskEvaluation
+    evidence_digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RosterAccepted:
     """A root-signed roster version was verified. `keys` holds the id of each site's update key."""
 
@@ -118,5 +126,6 @@ Input: TypeAlias = (
     | RoundAggregated
     | StateDigested
     | EvaluationReceived
+    | TasksReceived
     | RosterAccepted
 )

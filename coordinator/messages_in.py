@@ -13,8 +13,9 @@ from coordinator.inputs import AnswerReceived, DeclineReceived, EvaluationReceiv
 from federation import leaves as lv
 from federation.leaves import LanguageScore, Outcome, Reason
 from federation.limits import DEFAULT_LIMITS
-from federation.messages import Evaluation
+from federation.messages import Evaluation, TaskEvaluation
 from federation.rounds import Federation, Round, RoundState, Run
+from federation.task_scores import LANGUAGE_PATTERN
 
 MAX_ANSWERS_PER_SITE = 16
 """How often a site may change its mind about one manifest before its answers stop causing leaves."""
@@ -22,7 +23,7 @@ MAX_ANSWERS_PER_SITE = 16
 MAX_SCORES: Final = 1000
 """Languages in one evaluation; as many as site.toml may name."""
 
-_LANGUAGE: Final = re.compile(r"[a-z]{2,3}(_[A-Z][a-z]{3})?")
+_LANGUAGE: Final = re.compile(LANGUAGE_PATTERN)
 
 
 def decide_answer(state: Federation, event: AnswerReceived) -> list[lv.Body]:
@@ -137,7 +138,7 @@ def decide_evaluation(state: Federation, event: EvaluationReceived) -> list[lv.B
     key = (found.site, found.request, found.num_commits, found.versions)
     if any(key == (e.site, e.request, e.num_commits, e.versions) for e in run.evaluations):
         return []
-    if not _is_of_a_model(run, found) or not _are_scores(found.scores):
+    if not is_of_a_model(run, found) or not _are_scores(found.scores):
         return []
     return [
         lv.EvaluationRecordedV1(
@@ -152,7 +153,7 @@ def decide_evaluation(state: Federation, event: EvaluationReceived) -> list[lv.B
     ]
 
 
-def _is_of_a_model(run: Run, evaluation: Evaluation) -> bool:
+def is_of_a_model(run: Run, evaluation: Evaluation | TaskEvaluation) -> bool:
     """Whether these are the versions in force after so many commits and, of a request, those that it asked for."""
     number, request = evaluation.num_commits, evaluation.request
     if number > run.num_commits() or evaluation.versions != _versions_after(run, number):

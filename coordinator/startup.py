@@ -131,4 +131,5 @@ def named_blobs(run: Run, blobs: BlobStore) -> list[str]:
         if entry.commit is not None:
             found[entry.commit.blob_digest] = None
     found.update((e.evidence_digest, None) for e in run.evaluations)
+    found.update((e.evidence_digest, None) for e in run.task_evaluations)
     return list(found)

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from dataclasses import asdict
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from coordinator.consequences import of_abort
+from coordinator.disagreement import disagreements
 from coordinator.metrics_desk import Question
 from coordinator.observations import Observations
 from coordinator.run_details import (
@@ -23,7 +25,7 @@ from coordinator.suggestions import NOTHING
 from coordinator.timeline import RoundTimes, RunTimes
 from federation.errors import FederationError, UsageError
 from federation.kernels.dispatch import compiler
-from federation.leaves import EvaluationRecordedV1, Outcome
+from federation.leaves import EvaluationRecordedV1, Outcome, TasksEvaluatedV1
 from federation.messages import Query, QueryKind, QueryReply
 from federation.rounds import Federation, Round, RoundState, Run
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 NEWEST_ROUNDS = 50
+NEWEST_TASK_SCORES = 5000
 
 MAX_EVALUATIONS = 400
 """Newest evaluations in a document, which has to fit into a message; those of the first model come with them."""
@@ -146,6 +149,8 @@ def run_document(coordinator: Coordinator, run: Run) -> Document:
         "heads": [{"fragment": i, "version": v.number, "theta": v.theta_digest} for i, v in enumerate(run.heads())],
         "bytes": bytes_document(run),
         "evaluations": [evaluation_document(e) for e in newest_evaluations(run)],
+        "tasks": newest_tasks(run),
+        "disagreements": list(disagreements(run)),
         "ledger": ledger(coordinator),
         "abort": list(of_abort(state, run)),
     }
@@ -233,6 +238,29 @@ def evaluation_document(evaluation: Any) -> Document:
         "versions": list(evaluation.versions),
         "bits_per_byte": {s.language: s.bits_per_byte for s in evaluation.scores},
         "num_bytes": {s.language: s.num_bytes for s in evaluation.scores},
+    }
+
+
+def newest_tasks(run: Run) -> list[Document]:
+    """Task evaluations, the newest last, as many as hold `NEWEST_TASK_SCORES`: a reply has a longest length."""
+    shown: list[Document] = []
+    num_scores = 0
+    for evaluation in reversed(run.task_evaluations):
+        num_scores += len(evaluation.scores)
+        if num_scores > NEWEST_TASK_SCORES:
+            break
+        shown.insert(0, tasks_document(evaluation))
+    return shown
+
+
+def tasks_document(evaluation: TasksEvaluatedV1) -> Document:
+    """One site's scores of benchmark tasks of one model."""
+    return {
+        "site": evaluation.site,
+        "request": evaluation.request,
+        "commits": evaluation.num_commits,
+        "versions": list(evaluation.versions),
+        "scores": [asdict(score) for score in evaluation.scores],
     }
 
 

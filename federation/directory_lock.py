@@ -278,14 +278,6 @@ def find_holder(
     return _found(fs, base, max(names), mine, certainly_gone, clock) if names else None
 
 
-def newest_owner(fs: FileSystem, base: str = DEFAULT_BASE) -> tuple[Owner, str] | None:
-    """Who took the directory last, and the path of its counter; for onlookers: nothing is written."""
-    names = [int(name) for name in fs.list(base) if name.isascii() and name.isdigit()]
-    path = f"{base}/{max(names, default=0)}"
-    owner = _owner(fs, path) if names else None
-    return None if owner is None else (owner, path + _BEAT)
-
-
 def _found(
     fs: FileSystem,
     base: str,

@@ -23,6 +23,9 @@ UPDATE_TYPE: Final = "application/vnd.hpc-federation.update.v1+protobuf"
 EVALUATION_TYPE: Final = "application/vnd.hpc-federation.evaluation.v1+protobuf"
 """`messages.Evaluation`: one site's scores."""
 
+TASKS_TYPE: Final = "application/vnd.hpc-federation.tasks.v1+protobuf"
+"""`messages.TaskEvaluation`: one site's scores of benchmark tasks."""
+
 ROSTER_TYPE: Final = "application/vnd.hpc-federation.roster.v1+protobuf"
 """`roster.Roster`: who belongs to a consortium."""
 

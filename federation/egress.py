@@ -22,6 +22,7 @@ from federation.ids import SLUG_PATTERN
 from federation.limits import DEFAULT_LIMITS
 from federation.messages import Acknowledgement, MessageBody
 from federation.notes import MAX_NOTE_BYTES
+from federation.task_scores import LANGUAGE_PATTERN, METRIC_PATTERN, TASK_PATTERN, VERSION_PATTERN
 
 _DIGEST: Final = r"[0-9a-f]{64}"
 
@@ -77,6 +78,9 @@ def _signed(payload_type: str, read: Callable[[bytes], object]) -> Callable[[str
 
     return holds
 
+
+_is_evaluation: Final = _signed(dsse.EVALUATION_TYPE, wire.evaluation_from_bytes)
+_are_tasks: Final = _signed(dsse.TASKS_TYPE, wire.tasks_from_bytes)
 
 _NAME: Final = r"[^\s+\x00-\x1f]{1,200}"
 _NOTE: Final = re.compile(
@@ -158,11 +162,17 @@ ALLOWED: Final[Mapping[tuple[str, str], Allowed]] = {
     ("EvaluationOffer", "signed_evaluation"): Allowed(
         max_length=2 * 1024 * 1024,
         words="a signed evaluation",
-        holds=_signed(dsse.EVALUATION_TYPE, wire.evaluation_from_bytes),
+        holds=lambda value: _is_evaluation(value) or _are_tasks(value),
     ),
     ("Evaluation", "run"): _ID,
     ("Evaluation", "site"): _ID,
     ("LanguageScore", "language"): _LANGUAGE,
+    ("TaskEvaluation", "run"): _ID,
+    ("TaskEvaluation", "site"): _ID,
+    ("TaskScore", "task"): _text(TASK_PATTERN, 64, "a task's name"),
+    ("TaskScore", "language"): _text(LANGUAGE_PATTERN, 8, "a language code"),
+    ("TaskScore", "task_version"): _text(VERSION_PATTERN, 20, "a version"),
+    ("TaskScore", "metric"): _text(METRIC_PATTERN, 60, "a metric's name"),
     ("Telemetry", "run"): _ID,
     ("Telemetry", "allocation"): _ID,
     ("Telemetry", "lines"): _METRICS,

@@ -2,10 +2,13 @@
 """Leaves as one human sentence each, for logs, `run watch` and every view of the ledger."""
 
 from functools import singledispatch
+from typing import Final
 
 from federation import leaves as lv
 from federation.durations import count
 from federation.ids import short
+
+_MAX_SCORES_TOLD: Final = 6
 
 
 @singledispatch
@@ -143,3 +146,13 @@ def _(body: lv.EvaluationRecordedV1) -> str:
     scores = ", ".join(f"{s.language} {s.bits_per_byte:.3f}" for s in body.scores)
     model = f"the model of {count(body.num_commits, 'commit')}"
     return f"run {body.run}: {body.site} evaluated {model}, bits per byte: {scores}"
+
+
+@sentence.register
+def _(body: lv.TasksEvaluatedV1) -> str:
+    shown = [f"{s.task} {s.language} {s.metric} {s.score:.3f}" for s in body.scores[:_MAX_SCORES_TOLD]]
+    more = len(body.scores) - len(shown)
+    scores = ", ".join(shown) + (f" and {more} more" if more else "")
+    return (
+        f"run {body.run}: {body.site} evaluated tasks with the model of {count(body.num_commits, 'commit')}: {scores}"
+    )

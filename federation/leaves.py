@@ -12,6 +12,7 @@ from typing import TypeAlias
 from federation.plan import Bounds as Bounds
 from federation.plan import Member as Member
 from federation.plan import Plan as Plan
+from federation.task_scores import TaskScore as TaskScore
 
 
 class Outcome(StrEnum):
@@ -394,6 +395,22 @@ class EvaluationRecordedV1:
     evidence_digest: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class TasksEvaluatedV1:
+    """One site's signed scores of benchmark tasks, of the model made of these fragment versions.
+
+    Attributes: as of `EvaluationRecordedV1`; `evidence_digest` is of the site's signed task evaluation.
+    """
+
+    run: str
+    site: str
+    request: int
+    num_commits: int
+    versions: tuple[int, ...]
+    scores: tuple[TaskScore, ...]
+    evidence_digest: str
+
+
 Body: TypeAlias = (
     RosterInstalledV1
     | RunCreatedV1
@@ -420,6 +437,7 @@ Body: TypeAlias = (
     | RoundAbandonedV1
     | EvaluationRequestedV1
     | EvaluationRecordedV1
+    | TasksEvaluatedV1
 )
 
 

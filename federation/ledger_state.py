@@ -90,6 +90,7 @@ class Run:
         commit_leaves: ledger index of each commit in force, oldest first.
         reverted_at: ledger index of the last `reverted` leaf, -1 if none.
         state_since_us: when the run state last changed.
+        task_evaluations: of each site those of the newest models in force; see `federation.task_history`.
     """
 
     id: str
@@ -116,6 +117,7 @@ class Run:
     last_round_end_us: int = 0
     requests: tuple[lv.EvaluationRequestedV1, ...] = ()
     evaluations: LongTuple[lv.EvaluationRecordedV1] = field(default_factory=LongTuple)
+    task_evaluations: tuple[lv.TasksEvaluatedV1, ...] = field(default=(), metadata={"later": True})
 
     def heads(self) -> tuple[Version, ...]:
         """The current version of each fragment."""

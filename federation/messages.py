@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
-from federation.leaves import LanguageScore, Reason
+from federation.leaves import LanguageScore, Reason, TaskScore
 
 PROTOCOL_VERSION = 1
 
@@ -344,8 +344,20 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskEvaluation:
+    """Site to coordinator: scores of benchmark tasks of one model, bound to its fragment versions."""
+
+    run: str
+    site: str
+    request: int
+    num_commits: int
+    versions: tuple[int, ...]
+    scores: tuple[TaskScore, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluationOffer:
-    """Site to coordinator: a signed evaluation (DSSE bytes around `Evaluation`)."""
+    """Site to coordinator: a signed evaluation (DSSE bytes around `Evaluation` or `TaskEvaluation`, told by type)."""
 
     signed_evaluation: bytes
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 from federation import leaves as lv
 from federation.errors import InvalidTransition
 from federation.ledger_state import Federation, Round, RoundState, Run, RunState, Version
+from federation.task_history import with_newest, without_void
 
 __all__ = ["Federation", "Round", "RoundState", "Run", "RunState", "Version", "apply", "fold"]
 
@@ -166,7 +167,7 @@ def _(body: lv.RunRevertedV1, state: Federation, at_us: int) -> Federation:
         commit_leaves=kept,
         reverted_at=state.size,
     )
-    return _with_run(state, run)
+    return _with_run(state, without_void(run))
 
 
 @_apply_body.register
@@ -335,3 +336,8 @@ def _(body: lv.EvaluationRequestedV1, state: Federation, at_us: int) -> Federati
 def _(body: lv.EvaluationRecordedV1, state: Federation, at_us: int) -> Federation:
     run = _run(state, body.run, "evaluation recorded")
     return _with_run(state, replace(run, evaluations=run.evaluations.plus(body)))
+
+
+@_apply_body.register
+def _(body: lv.TasksEvaluatedV1, state: Federation, at_us: int) -> Federation:
+    return _with_run(state, with_newest(_run(state, body.run, "tasks evaluated"), body))

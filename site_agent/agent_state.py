@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from federation.errors import InvalidTransition
-from federation.messages import Evaluation, Update
+from federation.messages import Evaluation, TaskEvaluation, Update
 from site_agent.entries import (
     AllocationAccounted,
     AllocationEnded,
@@ -23,6 +23,7 @@ from site_agent.entries import (
     Posted,
     RoundIssued,
     RoundRefused,
+    TasksSigned,
     UpdateSigned,
 )
 
@@ -79,6 +80,7 @@ class AgentState:
         allocations: per run, ascending by number.
         issued: the allocation that trains a round; the newest one counts.
         signed: the update per signing key. signed_at_us: when, by this site's clock.
+        tasks: what was signed of benchmark tasks, or settled without a score.
         posted: keys of messages that lie in the mailbox.
     """
 
@@ -91,6 +93,7 @@ class AgentState:
     signed_at_us: Mapping[SigningKey, int] = field(default_factory=dict)
     refused: Mapping[RoundKey, RoundRefused] = field(default_factory=dict)
     evaluations: Mapping[EvaluationKey, Evaluation] = field(default_factory=dict)
+    tasks: Mapping[EvaluationKey, TasksSigned] = field(default_factory=dict)
     cosigned: Cosigned | None = None
     posted: frozenset[str] = frozenset()
     dropped: frozenset[RoundKey] = frozenset()
@@ -100,7 +103,7 @@ class AgentState:
         return next((a for a in reversed(self.allocations.get(run, ())) if a.live), None)
 
 
-def evaluation_key(evaluation: Evaluation) -> EvaluationKey:
+def evaluation_key(evaluation: Evaluation | TaskEvaluation) -> EvaluationKey:
     """What one site evaluates at most once."""
     return (evaluation.run, evaluation.request, evaluation.num_commits, evaluation.versions)
 
@@ -138,6 +141,7 @@ class _Draft:
         self.signed_at_us = dict(state.signed_at_us)
         self.refused = dict(state.refused)
         self.evaluations = dict(state.evaluations)
+        self.tasks = dict(state.tasks)
         self.posted = set(state.posted)
         self.dropped = set(state.dropped)
 
@@ -152,6 +156,7 @@ class _Draft:
             signed_at_us=MappingProxyType(self.signed_at_us),
             refused=MappingProxyType(self.refused),
             evaluations=MappingProxyType(self.evaluations),
+            tasks=MappingProxyType(self.tasks),
             posted=frozenset(self.posted),
             dropped=frozenset(self.dropped),
         )
@@ -175,6 +180,9 @@ class _Draft:
                 self.refused[entry.run, entry.round] = entry
             case EvaluationSigned():
                 self.evaluations.setdefault(evaluation_key(entry.evaluation), entry.evaluation)
+                self._mark_delivered(entry.evaluation.run, entry.allocation)
+            case TasksSigned():
+                self.tasks.setdefault(evaluation_key(entry.evaluation), entry)
                 self._mark_delivered(entry.evaluation.run, entry.allocation)
             case Cosigned():
                 self._apply_cosigned(entry)

@@ -82,7 +82,7 @@ def _stop_reason(situation: RunSituation) -> str:
     if _comes_too_late(situation):
         return SOONER
     if situation.run.open_rounds or derived.evaluation_wanted(
-        situation.run, situation.site, situation.state, situation.seen
+        situation.run, situation.settings, situation.state, situation.seen
     ):
         return ""
     if situation.run.state in (RunState.PAUSED, RunState.COMPLETED):
@@ -96,7 +96,7 @@ def intend_allocation(situation: RunSituation) -> Iterator[Entry]:
     """A new allocation: accepted, none live, work to do, inputs here, budget left, not silent, no back-off."""
     if situation.live is not None or not situation.accepted or situation.silent or situation.manifest is None:
         return
-    evaluate_only = derived.evaluation_wanted(situation.run, situation.site, situation.state, situation.seen)
+    evaluate_only = derived.evaluation_wanted(situation.run, situation.settings, situation.state, situation.seen)
     trains = situation.run.state in (RunState.APPROVED, RunState.RUNNING) and not situation.excluded
     inputs_here = {situation.run.manifest_digest, situation.manifest.theta_blob} <= situation.seen.blobs
     if not (trains or evaluate_only) or not inputs_here or situation.manifest.shortage or not _may_retry(situation):

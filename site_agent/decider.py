@@ -15,7 +15,7 @@ from site_agent.agent_state import AgentState
 from site_agent.allocation_decisions import adopt_allocation, end_allocation, intend_allocation, stop_allocation
 from site_agent.entries import AllocationAccounted, AllocationIntended, Cosigned, Entry, ManifestAnswered
 from site_agent.observations import AgentSettings, Answer, Observations
-from site_agent.round_decisions import issue_rounds, refuse_rounds, sign_evaluations, sign_updates
+from site_agent.round_decisions import issue_rounds, refuse_rounds, sign_evaluations, sign_tasks, sign_updates
 from site_agent.run_situation import RunSituation
 
 
@@ -35,6 +35,7 @@ def decide(
             end_allocation,
             sign_updates,
             sign_evaluations,
+            sign_tasks,
             refuse_rounds,
             stop_allocation,
             intend_allocation,

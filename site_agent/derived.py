@@ -52,23 +52,61 @@ def due_evaluations(run: Run, site: str, state: AgentState, seen: Observations) 
     request for versions that a rollback has made void cannot be served any more; models older than the snapshot that
     this site began from are left to the others.
     """
+    kept = _points(run, run.plan.evaluate_every)[-MAX_DUE_EVALUATIONS:]
+    scheduled = tuple((run.id, 0, n, versions_after(run, n)) for n in kept)
+    recorded = {(e.run, e.request, e.num_commits, e.versions) for e in run.evaluations if e.site == site}
+    owed = (k for k in (*_requested(run), *scheduled) if k not in recorded and k not in state.evaluations)
+    starts = catch_up.starts_of(run, state, seen)
+    return tuple(key for key in owed if catch_up.can_build(run, key[3], starts, seen))
+
+
+def due_tasks(run: Run, settings: AgentSettings, state: AgentState, seen: Observations) -> tuple[EvaluationKey, ...]:
+    """Models whose benchmark tasks are to be scored: the newest request's, and the newest of the site's own choice.
+
+    One that was missed is left out: tasks may take long, and are never caught up on.
+    """
+    if settings.tasks_every < 0:
+        return ()
+    newest = _points(run, settings.tasks_every)[-1]
+    wanted = (*_requested(run)[-1:], (run.id, 0, newest, versions_after(run, newest)))
+    owed = (k for k in wanted if k not in state.tasks and not _has_tasks(run, settings.site, k))
+    starts = catch_up.starts_of(run, state, seen)
+    return tuple(key for key in owed if catch_up.can_build(run, key[3], starts, seen))
+
+
+def may_sign_tasks(run: Run, settings: AgentSettings, state: AgentState, key: EvaluationKey) -> bool:
+    """Whether a job was rightly asked for these scores, even if a newer model's are due by now."""
+    if settings.tasks_every < 0 or key in state.tasks or _has_tasks(run, settings.site, key):
+        return False
+    _, request, num_commits, versions = key
+    if request:
+        return key in _requested(run)
+    return num_commits in _points(run, settings.tasks_every) and versions == versions_after(run, num_commits)
+
+
+def _has_tasks(run: Run, site: str, key: EvaluationKey) -> bool:
+    mine = (e for e in run.task_evaluations if e.site == site)
+    return any((e.run, e.request, e.num_commits, e.versions) == key for e in mine)
+
+
+def _points(run: Run, every: int) -> list[int]:
+    """Numbers of commits after which a schedule wants an evaluation, ascending; the last of a completed run's too."""
+    newest = run.num_commits()
+    points = {0, *(range(every, newest + 1, every) if every else ())}
+    if run.state is RunState.COMPLETED:
+        points.add(newest)
+    return sorted(points)
+
+
+def _requested(run: Run) -> tuple[EvaluationKey, ...]:
+    """Operators' requests for models that are still in force."""
     in_force = [{v.number for v in chain} for chain in run.versions]
     asked = [
         r
         for r in run.requests
         if len(r.versions) == len(in_force) and all(v in n for v, n in zip(r.versions, in_force, strict=True))
     ]
-    requested = tuple((run.id, r.request, _commits_of(run, r.versions), r.versions) for r in asked)
-    every, newest = run.plan.evaluate_every, run.num_commits()
-    points = {0, *(range(every, newest + 1, every) if every else ())}
-    if run.state is RunState.COMPLETED:
-        points.add(newest)
-    kept = sorted(points)[-MAX_DUE_EVALUATIONS:]
-    scheduled = tuple((run.id, 0, n, versions_after(run, n)) for n in kept)
-    recorded = {(e.run, e.request, e.num_commits, e.versions) for e in run.evaluations if e.site == site}
-    owed = (k for k in (*requested, *scheduled) if k not in recorded and k not in state.evaluations)
-    starts = catch_up.starts_of(run, state, seen)
-    return tuple(key for key in owed if catch_up.can_build(run, key[3], starts, seen))
+    return tuple((run.id, r.request, _commits_of(run, r.versions), r.versions) for r in asked)
 
 
 def _commits_of(run: Run, versions: tuple[int, ...]) -> int:
@@ -81,9 +119,9 @@ def _commits_of(run: Run, versions: tuple[int, ...]) -> int:
     return sum(1 for leaf in run.commit_leaves if leaf <= newest)
 
 
-def evaluation_wanted(run: Run, site: str, state: AgentState, seen: Observations) -> bool:
+def evaluation_wanted(run: Run, settings: AgentSettings, state: AgentState, seen: Observations) -> bool:
     """Whether a job is needed for nothing but an evaluation: at the end, or because an operator asked in a pause."""
-    due = due_evaluations(run, site, state, seen)
+    due = (*due_evaluations(run, settings.site, state, seen), *due_tasks(run, settings, state, seen))
     if run.state is RunState.COMPLETED:
         return bool(due)
     return run.state is RunState.PAUSED and any(request for _, request, _, _ in due)

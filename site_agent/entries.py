@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from federation.leaves import Reason
-from federation.messages import Evaluation, Update
+from federation.messages import Evaluation, TaskEvaluation, Update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +127,18 @@ class EvaluationSigned:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TasksSigned:
+    """The one task evaluation that this site signs for (run, request, commits, versions); without scores, none.
+
+    `problems`: why tasks have no score, in sentences that stay here.
+    """
+
+    evaluation: TaskEvaluation
+    allocation: int
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cosigned:
     """This site vouches for the ledger of that size and root; no other root of that size is ever cosigned."""
 
@@ -161,6 +173,7 @@ Entry: TypeAlias = (
     | UpdateSigned
     | RoundRefused
     | EvaluationSigned
+    | TasksSigned
     | Cosigned
     | Posted
     | PayloadDropped

@@ -80,6 +80,13 @@ def _(entry: je.EvaluationSigned) -> str:
 
 
 @sentence.register
+def _(entry: je.TasksSigned) -> str:
+    found = entry.evaluation
+    scores, model = count(len(found.scores), "task score"), f"the model of {count(found.num_commits, 'commit')}"
+    return f"run {found.run}: {scores} of {model}" + "".join(f"; not scored: {problem}" for problem in entry.problems)
+
+
+@sentence.register
 def _(entry: je.Cosigned) -> str:
     return f"the ledger of {entry.size} leaves is cosigned, root {short(entry.root)}"
 

@@ -199,7 +199,12 @@ class Executor:
 
     def _post(
         self,
-        instruction: do.PostAnswer | do.PostDecline | do.PostUpdate | do.PostEvaluation | do.PostCosignature,
+        instruction: do.PostAnswer
+        | do.PostDecline
+        | do.PostUpdate
+        | do.PostEvaluation
+        | do.PostTasks
+        | do.PostCosignature,
         now_us: int,
     ) -> None:
         """Posts, then notes that it did: a crash in between posts the same again, which the coordinator bears."""
@@ -214,6 +219,10 @@ class Executor:
             case do.PostEvaluation():
                 payload = wire.evaluation_to_bytes(instruction.evaluation)
                 signed = dsse.sign_envelope(dsse.EVALUATION_TYPE, payload, self.identity.update)
+                body = EvaluationOffer(signed_evaluation=signed)
+            case do.PostTasks():
+                payload = wire.tasks_to_bytes(instruction.evaluation)
+                signed = dsse.sign_envelope(dsse.TASKS_TYPE, payload, self.identity.update)
                 body = EvaluationOffer(signed_evaluation=signed)
             case do.PostCosignature():
                 body = self._cosignature(instruction, now_us)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-from federation.messages import Evaluation, SiteStatus, Update
+from federation.messages import Evaluation, SiteStatus, TaskEvaluation, Update
 from site_agent.entries import Cosigned, ManifestAnswered, RoundRefused
 
 
@@ -89,7 +89,10 @@ class ChainLink:
 
 @dataclass(frozen=True, kw_only=True)
 class IssueEvaluation:
-    """Let the job of this allocation score the model of these versions; `chains` are the commits that lead there."""
+    """Let the job of this allocation score the model of these versions; `chains` are the commits that lead there.
+
+    `of_tasks`: on benchmark tasks, else in bits per byte.
+    """
 
     run: str
     allocation: int
@@ -98,6 +101,7 @@ class IssueEvaluation:
     num_commits: int
     versions: tuple[int, ...]
     chains: tuple[tuple[ChainLink, ...], ...]
+    of_tasks: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +148,14 @@ class PostEvaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PostTasks:
+    """Sign and offer scores of benchmark tasks; the same bytes every time."""
+
+    key: str
+    evaluation: TaskEvaluation
+
+
+@dataclass(frozen=True, kw_only=True)
 class PostCosignature:
     """Cosign the ledger checkpoint of this size and send the cosignature."""
 
@@ -179,6 +191,7 @@ Instruction: TypeAlias = (
     | PostUpdate
     | PostDecline
     | PostEvaluation
+    | PostTasks
     | PostCosignature
     | DropPayload
     | ReportStatus

@@ -10,6 +10,7 @@ from federation.egress import or_nothing
 from federation.errors import FederationError, ObjectNotFoundError, ProtocolError
 from federation.ids import is_digest
 from federation.leaves import LanguageScore
+from federation.task_scores import problem_of
 from site_agent import jobs, layout
 from site_agent.agent_state import Allocation
 from site_agent.failures import code_of_error
@@ -22,6 +23,7 @@ from site_agent.jobs import (
     JobReport,
     OutcomeFile,
     OutcomeKind,
+    TaskFile,
     UpdateFile,
 )
 from site_agent.observations import (
@@ -31,6 +33,7 @@ from site_agent.observations import (
     JobEndSeen,
     JobPhase,
     OutcomeSeen,
+    TasksSeen,
     UpdateSeen,
 )
 
@@ -38,6 +41,8 @@ _MAX_COUNT: Final = 2**53
 """Counts above this are nobody's honest count, and would not survive JSON."""
 
 _MAX_SCORES: Final = 256
+_MAX_PROBLEMS: Final = 20
+RESULT: Final = ".result.json"
 _MAX_SENTENCE_CHARS: Final = 300
 
 Orders: TypeAlias = dict[str, EvaluationOrder]
@@ -78,6 +83,8 @@ def allocation_seen(fs: FileSystem, live: Allocation, batch: BatchSeen, known: O
         may_begin_anew=batch.can_requeue and end is not None and end.code == EndCode.TERMINATED,
         orders=frozenset(jobs.numbered(fs, paths.rounds)),
         evaluations=_evaluation_orders(fs, paths, known),
+        task_orders=len(jobs.numbered(fs, paths.tasks)),
+        task_results=len(jobs.numbered(fs, paths.tasks, RESULT)),
         attempted=fs.exists(paths.order),
         stopping=fs.exists(paths.stop),
         fate=batch.fate,
@@ -214,6 +221,34 @@ def evaluation_seen(fs: FileSystem, allocation: Allocation, path: str) -> Evalua
         num_commits=found.num_commits,
         versions=found.versions,
         scores=found.scores,
+    )
+
+
+def tasks_seen(fs: FileSystem, allocation: Allocation, number: int) -> TasksSeen:
+    """Scores of benchmark tasks that a job left; a file that is none counts as one without scores, and says why.
+
+    Raises:
+        FederationError: the agent's own order cannot be read.
+    """
+    paths = layout.allocation_paths(allocation.run, allocation.number)
+    order = jobs.read_record(fs, paths.task_order(number), EvaluationOrder)
+    if order is None:
+        raise ObjectNotFoundError(f"{paths.task_order(number)}: expected the order of a result, found none")
+    try:
+        found = jobs.read_record(fs, paths.task_result(number), TaskFile)
+        problem = "the job left no result" if found is None else problem_of(found.scores) if found.scores else ""
+    except FederationError as error:
+        found, problem = None, str(error)
+    is_good = found is not None and not problem
+    problems = (problem,) if problem else found.problems[:_MAX_PROBLEMS] if found else ()
+    return TasksSeen(
+        run=allocation.run,
+        allocation=allocation.number,
+        request=order.request,
+        num_commits=order.num_commits,
+        versions=order.versions,
+        scores=found.scores if found and is_good else (),
+        problems=tuple(_printable(text) for text in problems),
     )
 
 

@@ -45,6 +45,16 @@ class RunPaths:
         """JSON lines, one per inner step and one per round event."""
         return _below(self.base, "metrics.jsonl")
 
+    @property
+    def tasks(self) -> str:
+        """Directory of what scoring benchmark tasks needs meanwhile."""
+        return _below(self.base, "tasks")
+
+    @property
+    def task_attempts(self) -> str:
+        """`TaskAttempts`."""
+        return f"{self.tasks}/attempts.json"
+
     def outcome(self, round_number: int) -> str:
         """`OutcomeFile` of one round."""
         return f"{self.outcomes}/{round_number}.json"
@@ -74,6 +84,11 @@ class AllocationPaths:
     def evaluations(self) -> str:
         """Directory of `EvaluationOrder`s and their results."""
         return _below(self.base, "evaluations")
+
+    @property
+    def tasks(self) -> str:
+        """Directory of `EvaluationOrder`s for benchmark tasks, and their results."""
+        return _below(self.base, "tasks")
 
     @property
     def updates(self) -> str:
@@ -134,6 +149,14 @@ class AllocationPaths:
     def evaluation_result(self, evaluation_id: int) -> str:
         """`EvaluationFile`."""
         return f"{self.evaluations}/{evaluation_id}.result.json"
+
+    def task_order(self, number: int) -> str:
+        """`EvaluationOrder` for benchmark tasks."""
+        return f"{self.tasks}/{number}.json"
+
+    def task_result(self, number: int) -> str:
+        """`TaskFile`."""
+        return f"{self.tasks}/{number}.result.json"
 
 
 def numbered(fs: FileSystem, directory: str, suffix: str = ".json") -> list[int]:

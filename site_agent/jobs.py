@@ -10,8 +10,9 @@ order of the new generation. The committed outcomes of a fragment are its chain 
 
 `allocations/<run>/<allocation>/` belongs to one execution of one job. The agent writes `order.json` first, then round
 orders in ascending number (a job takes the lowest one above its last round, so a lower one must not follow a higher
-one), evaluation orders, and at last a stop order. The job writes the claim, its report, updates (payload first, then
-the JSON file that names its digest), evaluation results, and at last `ended.json`.
+one), evaluation orders (of bits per byte, and of benchmark tasks), and at last a stop order. The job writes the claim,
+its report, updates (payload first, then the JSON file that names its digest), evaluation results, and at last
+`ended.json`.
 
 All files are replaced atomically. Digests are SHA-256 tree digests in hex (`federation.merkle`), times unix seconds.
 """
@@ -19,10 +20,11 @@ All files are replaced atomically. Digests are SHA-256 tree digests in hex (`fed
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from federation.leaves import LanguageScore
+from federation.leaves import LanguageScore, TaskScore
 from site_agent.data_sets import DataSet
 from site_agent.job_paths import AllocationPaths, RunPaths, numbered
 from site_agent.json_records import read_record, write_record
+from site_agent.task_orders import NO_TASKS, TaskPlan
 
 __all__ = [
     "AllocationPaths",
@@ -40,6 +42,8 @@ __all__ = [
     "RoundOrder",
     "RunPaths",
     "StopOrder",
+    "TaskAttempts",
+    "TaskFile",
     "UpdateFile",
     "WorkOrder",
     "numbered",
@@ -72,6 +76,7 @@ class WorkOrder:
         command: executable and arguments that site.toml gives the command trainer; empty for any other.
         drain_seconds: before the end of the wall time, in which nothing new is begun; 0 takes what a checkpoint needs.
         parallelism: of a trainer of several ranks: "ddp" (each holds the model) or "fsdp" (it is spread over them).
+        evaluation: benchmark tasks that the site scores.
     """
 
     run: str
@@ -97,6 +102,7 @@ class WorkOrder:
     drain_seconds: int = 0
     parallelism: str = "ddp"
     data_sets: tuple[DataSet, ...] = ()
+    evaluation: TaskPlan = NO_TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,6 +300,32 @@ class EvaluationFile:
     num_commits: int
     versions: tuple[int, ...]
     scores: tuple[LanguageScore, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskFile:
+    """Job to agent: scores of benchmark tasks that an `EvaluationOrder` asked for, all that could be had.
+
+    Attributes:
+        problems: why others could not, a sentence each, for this site only.
+    """
+
+    id: int
+    request: int
+    num_commits: int
+    versions: tuple[int, ...]
+    scores: tuple[TaskScore, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskAttempts:
+    """Job to its successors: how often the tasks of this model were begun. What kills a job does not do so for ever."""
+
+    request: int
+    num_commits: int
+    versions: tuple[int, ...]
+    count: int
 
 
 class EndCode(StrEnum):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from federation.leaves import LanguageScore, Reason
+from federation.leaves import LanguageScore, Reason, TaskScore
 from site_agent.start_delay import SuggestionSeen
 
 
@@ -114,6 +114,7 @@ class AllocationSeen:
         training: whether the report's round is being trained (else its window is done).
         orders: rounds whose work order lies there.
         evaluations: (request, commits, versions) of the evaluation orders that lie there, in the order of their ids.
+        task_orders, task_results: how many orders to score tasks lie there, and how many results.
         attempted: whether its work order lies there: an attempt to submit it has begun.
         stopping: whether the order to end lies there.
         fate: of a job that has ended, the batch system's reason as a code of `failures`; "" if it gives none.
@@ -138,6 +139,8 @@ class AllocationSeen:
     end: JobEndSeen | None = None
     orders: frozenset[int] = frozenset()
     evaluations: tuple[tuple[int, int, tuple[int, ...]], ...] = ()
+    task_orders: int = 0
+    task_results: int = 0
     attempted: bool = False
     stopping: bool = False
     fate: str = ""
@@ -176,6 +179,19 @@ class EvaluationSeen:
     num_commits: int
     versions: tuple[int, ...]
     scores: tuple[LanguageScore, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TasksSeen:
+    """Scores of benchmark tasks that a job left, and why others are missing, in sentences for this site only."""
+
+    run: str
+    allocation: int
+    request: int
+    num_commits: int
+    versions: tuple[int, ...]
+    scores: tuple[TaskScore, ...]
+    problems: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +242,7 @@ class Observations:
     allocations: Mapping[str, AllocationSeen] = field(default_factory=dict)
     updates: tuple[UpdateSeen, ...] = ()
     evaluations: tuple[EvaluationSeen, ...] = ()
+    tasks: tuple[TasksSeen, ...] = ()
     outcomes: Mapping[tuple[str, int], OutcomeSeen] = field(default_factory=dict)
     snapshots: Mapping[tuple[str, int], SnapshotSeen] = field(default_factory=dict)
     blobs: frozenset[str] = frozenset()
@@ -253,6 +270,8 @@ class AgentSettings:
         adopt_grace_seconds: after a crash between intent and submission, how long an attempt may still come through
             before the job is submitted again.
         round_trip_seconds: of a message and its answer, as the operator declares; 0.0 if she does not.
+        tasks_every: commits between two evaluations of benchmark tasks; 0: of the first and the last model only; -1:
+            this site scores none.
     """
 
     site: str
@@ -264,3 +283,4 @@ class AgentSettings:
     adopt_grace_seconds: float = 60.0
     max_start_delay_seconds: float = 0.0
     round_trip_seconds: float = 0.0
+    tasks_every: int = -1

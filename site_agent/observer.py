@@ -37,6 +37,7 @@ from site_agent.observations import (
     Observations,
     OutcomeSeen,
     SnapshotSeen,
+    TasksSeen,
     UpdateSeen,
 )
 from site_agent.policy import Origin
@@ -65,6 +66,7 @@ class Observer:
         self._outcomes: dict[str, dict[int, OutcomeSeen]] = {}
         self._updates: dict[tuple[str, int, int], UpdateSeen] = {}
         self._evaluations: dict[str, EvaluationSeen] = {}
+        self._tasks: dict[str, TasksSeen] = {}
         self._orders: job_files.Orders = {}
         self._complained: set[str] = set()
 
@@ -91,6 +93,7 @@ class Observer:
             allocations={run.id: self._see_allocation(allocation, manifests, now_us) for run, allocation in live},
             updates=tuple(u for run in runs for u in self._see_updates(run, state)),
             evaluations=tuple(e for run in runs for e in self._see_evaluations(run.id, state)),
+            tasks=tuple(found for run in runs for found in self._see_tasks(run.id, state)),
             outcomes=self._see_outcomes(runs),
             snapshots={(run.id, p): s for run in runs for p, s in self._see_snapshots(run.id, manifests.get(run.id))},
             blobs=frozenset(digest for digest in needed if self._blobs.has(digest)),
@@ -259,6 +262,17 @@ class Observer:
                 self._complain(f"evaluation: {error}")
                 return None
         return self._evaluations[path]
+
+    def _see_tasks(self, run: str, state: AgentState) -> Iterator[TasksSeen]:
+        for allocation in state.allocations.get(run, ())[-2:]:
+            paths = layout.allocation_paths(run, allocation.number)
+            for number in numbered(self._fs, paths.tasks, job_files.RESULT):
+                path = paths.task_result(number)
+                try:
+                    self._tasks[path] = self._tasks.get(path) or job_files.tasks_seen(self._fs, allocation, number)
+                    yield self._tasks[path]
+                except FederationError as error:
+                    self._complain(f"tasks: {error}")
 
     def _see_outcomes(self, runs: list[Run]) -> dict[tuple[str, int], OutcomeSeen]:
         for run in runs:

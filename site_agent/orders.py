@@ -21,6 +21,7 @@ from site_agent.jobs import (
     WorkOrder,
     write_record,
 )
+from site_agent.task_orders import NO_TASKS, TaskPlan
 
 CLOSED: Final = "closed"
 """Owner of an allocation that the agent has closed; no execution has such a name."""
@@ -43,6 +44,7 @@ class JobSettings:
     commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     parallelism: str = "ddp"
     drain_seconds: int = 0
+    evaluation: TaskPlan = NO_TASKS
 
 
 class OrderDesk:
@@ -79,6 +81,7 @@ class OrderDesk:
             command=settings.commands.get(trainer, ()),
             parallelism=settings.parallelism,
             drain_seconds=settings.drain_seconds,
+            evaluation=settings.evaluation,
         )
         write_record(self._fs, layout.allocation_paths(run, number).order, order)
 
@@ -121,7 +124,8 @@ class OrderDesk:
             chains=tuple(tuple(self._link(link) for link in chain) for chain in instruction.chains),
         )
         paths = layout.allocation_paths(instruction.run, instruction.allocation)
-        write_record(self._fs, paths.evaluation(instruction.id), order)
+        path = paths.task_order if instruction.of_tasks else paths.evaluation
+        write_record(self._fs, path(instruction.id), order)
 
     def close(self, run: str, number: int) -> None:
         """Takes the claim of an allocation that has ended: whatever may still start or go on for it is fenced off.

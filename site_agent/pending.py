@@ -6,13 +6,14 @@ was interrupted is given again. Order matters within a run: outcomes before the 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from federation.leaves import RoundCommittedV1
 from federation.rounds import Federation, Round, RoundState, Run
 from federation.witnesses import may_use, witnessed_by
 from site_agent import catch_up, derived
-from site_agent.agent_state import AgentState, Allocation
+from site_agent.agent_state import AgentState, Allocation, EvaluationKey
 from site_agent.catch_up import Start
 from site_agent.instructions import (
     CancelAllocation,
@@ -26,6 +27,7 @@ from site_agent.instructions import (
     PostCosignature,
     PostDecline,
     PostEvaluation,
+    PostTasks,
     PostUpdate,
     ReportStatus,
     Submission,
@@ -57,6 +59,7 @@ def pending(
             found += _stop(settings, live, job, now_us)
             found += _rounds(run, settings.site, state, live, job)
             found += _evaluations(run, settings.site, state, live, job, seen)
+            found += _tasks(run, settings, state, live, job, seen)
         found += _drops(run, state, seen)
     found.append(ReportStatus(status=status_of(settings, state, federation, seen)))
     return found
@@ -88,6 +91,10 @@ def _posts(run: Run, site: str, state: AgentState) -> Iterator[Instruction]:
         key = f"evaluation/{name}/{request}/{commits}/{','.join(map(str, versions))}"
         if name == run.id and key not in state.posted:
             yield PostEvaluation(key=key, evaluation=evaluation)
+    for (name, request, commits, versions), tasks in state.tasks.items():
+        key = f"tasks/{name}/{request}/{commits}/{','.join(map(str, versions))}"
+        if name == run.id and tasks.evaluation.scores and key not in state.posted:
+            yield PostTasks(key=key, evaluation=tasks.evaluation)
 
 
 def _answer(run: Run, site: str, state: AgentState) -> Iterator[Instruction]:
@@ -227,23 +234,52 @@ def _evaluations(
     if job is None or not job_is_ready(job) or live.stop is not None or not derived.accepted(run, state):
         return
     next_id = len(job.evaluations) + 1
+    for key in derived.due_evaluations(run, site, state, seen):
+        order = _evaluation(run, state, live, seen, key, next_id) if key[1:] not in job.evaluations else None
+        if order is not None:
+            yield order
+            next_id += 1
+
+
+def _tasks(
+    run: Run,
+    settings: AgentSettings,
+    state: AgentState,
+    live: Allocation,
+    job: AllocationSeen | None,
+    seen: Observations,
+) -> Iterator[Instruction]:
+    """One order to score tasks at a time: the next one comes when the job has answered the last."""
+    if job is None or not job_is_ready(job) or live.stop is not None or not derived.accepted(run, state):
+        return
+    if job.task_orders > job.task_results:
+        return
+    for key in derived.due_tasks(run, settings, state, seen):
+        order = _evaluation(run, state, live, seen, key, job.task_orders + 1)
+        if order is not None:
+            yield replace(order, of_tasks=True)
+            return
+
+
+def _evaluation(
+    run: Run, state: AgentState, live: Allocation, seen: Observations, key: EvaluationKey, number: int
+) -> IssueEvaluation | None:
+    """The order to evaluate a model, None while its blobs are not here or its newest commit lacks witnesses."""
+    _, request, num_commits, versions = key
     starts = catch_up.starts_of(run, state, seen)
-    for _, request, num_commits, versions in derived.due_evaluations(run, site, state, seen):
-        if (request, num_commits, versions) in job.evaluations or not may_use(run, num_commits, seen.witnessed):
-            continue
-        chains = tuple(_chain(run, p, version, starts[p]) for p, version in enumerate(versions))
-        if not all(link.snapshot_digest or link.blob_digest in seen.blobs for chain in chains for link in chain):
-            continue
-        yield IssueEvaluation(
-            run=run.id,
-            allocation=live.number,
-            id=next_id,
-            request=request,
-            num_commits=num_commits,
-            versions=versions,
-            chains=chains,
-        )
-        next_id += 1
+    chains = tuple(_chain(run, p, version, starts[p]) for p, version in enumerate(versions))
+    is_here = all(link.snapshot_digest or link.blob_digest in seen.blobs for chain in chains for link in chain)
+    if not is_here or not may_use(run, num_commits, seen.witnessed):
+        return None
+    return IssueEvaluation(
+        run=run.id,
+        allocation=live.number,
+        id=number,
+        request=request,
+        num_commits=num_commits,
+        versions=versions,
+        chains=chains,
+    )
 
 
 def _chain(run: Run, fragment: int, version: int, start: Start) -> tuple[ChainLink, ...]:

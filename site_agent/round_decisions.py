@@ -6,12 +6,12 @@ from typing import Final
 
 from federation import leaves as lv
 from federation.leaves import Reason
-from federation.messages import Evaluation, Update
+from federation.messages import Evaluation, TaskEvaluation, Update
 from federation.rounds import Round
 from federation.witnesses import may_use
 from site_agent import catch_up, derived
-from site_agent.agent_state import Allocation
-from site_agent.entries import Entry, EvaluationSigned, RoundIssued, RoundRefused, UpdateSigned
+from site_agent.agent_state import Allocation, EvaluationKey
+from site_agent.entries import Entry, EvaluationSigned, RoundIssued, RoundRefused, TasksSigned, UpdateSigned
 from site_agent.failures import failure_of
 from site_agent.observations import AllocationSeen, Execution, JobPhase, UpdateSeen
 from site_agent.run_situation import RunSituation
@@ -173,6 +173,27 @@ def sign_evaluations(situation: RunSituation) -> Iterator[Entry]:
                     scores=left.scores,
                 ),
             )
+
+
+def sign_tasks(situation: RunSituation) -> Iterator[Entry]:
+    """Scores of benchmark tasks that a job was asked for; one that got none is settled too, and is not posted."""
+    if not situation.accepted:
+        return
+    signed: set[EvaluationKey] = set()
+    for left in situation.seen.tasks:
+        key = (left.run, left.request, left.num_commits, left.versions)
+        mine = left.run == situation.run.id and key not in signed
+        if mine and derived.may_sign_tasks(situation.run, situation.settings, situation.state, key):
+            signed.add(key)
+            evaluation = TaskEvaluation(
+                run=left.run,
+                site=situation.site,
+                request=left.request,
+                num_commits=left.num_commits,
+                versions=left.versions,
+                scores=left.scores,
+            )
+            yield TasksSigned(allocation=left.allocation, evaluation=evaluation, problems=left.problems)
 
 
 def _mismatch(update: UpdateSeen, found: Round, invitation: lv.Invitation, codec: str) -> str:

@@ -182,6 +182,7 @@ def _job_settings(config: SiteConfig, directory: Path) -> JobSettings:
         seconds_limit=job.seconds_limit,
         parallelism=config.job.parallelism,
         drain_seconds=config.slurm.signal_seconds + SIGNAL_EARLY_SECONDS if config.launcher == "slurm" else 0,
+        evaluation=config.evaluation.plan(directory),
         commands={name: entry.command for name, entry in config.trainers.items() if entry.command},
     )
 

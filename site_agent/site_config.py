@@ -23,6 +23,7 @@ from site_agent.data_settings import DataSection, Language, data_problems
 from site_agent.launcher.slurm.settings import SlurmSection
 from site_agent.metrics.settings import MetricsSection
 from site_agent.observations import AgentSettings
+from site_agent.task_settings import EvaluationSection, task_problems
 from site_agent.trainer.command_rules import command_digest
 
 SITE_FILE: Final = "site.toml"
@@ -127,6 +128,7 @@ class SiteConfig(Section):
     courier: CourierSection = CourierSection()
     accounting: AccountingSection = AccountingSection()
     metrics: MetricsSection = MetricsSection()
+    evaluation: EvaluationSection = EvaluationSection()
     credentials: Annotated[tuple[CredentialEntry, ...], Field(strict=False, max_length=MAX_CREDENTIALS)] = ()
     trainers: dict[Slug, TrainerEntry] = Field(default_factory=_reference_only)
 
@@ -152,6 +154,7 @@ class SiteConfig(Section):
             # A job that begins at once, whatever is asked, is not one that waits.
             max_start_delay_seconds=agent.max_start_delay_seconds if self.launcher == "slurm" else 0.0,
             round_trip_seconds=self.courier.round_trip_seconds,
+            tasks_every=self.evaluation.every,
         )
 
 
@@ -183,6 +186,7 @@ def _problems(config: SiteConfig, site_dir: Path) -> list[Problem]:
     if config.launcher == "slurm" and not config.job.seconds_limit:
         expected = "the wall time of one job, since the launcher is slurm"
         problems.append(Problem(key="job.seconds_limit", expected=expected, found="0"))
+    problems += task_problems(config.evaluation, site_dir)
     problems += data_problems(config.data, site_dir, data_dir=config.data_dir, languages=config.languages)
     return problems
 

@@ -4,6 +4,7 @@
 from dataclasses import dataclass, replace
 
 from federation.durable.api import FileSystem
+from federation.durations import count
 from federation.rounds import Federation, Run, RunState
 from site_agent import derived, layout
 from site_agent.agent_state import AgentState, Allocation
@@ -49,6 +50,7 @@ class RunView:
         no_start: why the policy lets no job start now, "" if it does: hours, maintenance, a budget.
         draining: why the policy tells a running job to end, "" if it does not.
         waits_for_operator: whether only `run accept` or `run refuse` decides.
+        tasks: what became of the newest evaluation of benchmark tasks, a sentence each; none while there was none.
         verdicts: what became of the newest rounds that this site was invited to, the newest first.
     """
 
@@ -66,6 +68,7 @@ class RunView:
     no_start: str = ""
     draining: str = ""
     verdicts: tuple[VerdictView, ...] = ()
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +126,17 @@ def _run_view(run: Run, state: AgentState, seen: Observations, allocation_state:
         no_start=manifest.shortage if manifest and _may_want_jobs(run, word) else "",
         draining=manifest.stop_sentence if manifest and _may_want_jobs(run, word) else "",
         allocation=_allocation_view(run.id, state, seen, allocation_state, fresh),
+        tasks=_tasks(run.id, state),
     )
+
+
+def _tasks(run: str, state: AgentState) -> tuple[str, ...]:
+    newest = next((state.tasks[key] for key in reversed(list(state.tasks)) if key[0] == run), None)
+    if newest is None:
+        return ()
+    num_scores, commits = len(newest.evaluation.scores), newest.evaluation.num_commits
+    head = f"tasks of the model of {count(commits, 'commit')}: {count(num_scores, 'score')}"
+    return (head, *(f"not scored: {problem}" for problem in newest.problems))
 
 
 def _may_want_jobs(run: Run, answer: str) -> bool:

@@ -4,6 +4,7 @@
 import secrets
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,9 @@ from federation.durations import in_words
 from federation.errors import ConfigError, ObjectNotFoundError
 from federation.log import configure, open_security_log
 from federation.roster_document import Role
+
+if TYPE_CHECKING:
+    from coordinator.dashboard.server import DashboardServer
 
 DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 LISTEN = "127.0.0.1:8444"
@@ -33,20 +37,32 @@ def dashboard() -> None:
 @click.option("--parent", type=int, default=0, hidden=True, help="Ends when that process is no more its parent.")
 def serve(directory: Path, listen: str | None, verbose: bool, parent: int) -> None:
     """Serves the dashboard of the coordinator's DIRECTORY, which it only reads; `coordinator serve` need not run."""
-    from coordinator.dashboard.server import DashboardServer  # the web server: no other command waits for its import
-
+    server_class = _server_class()
     fs = RealFileSystem(directory)
     check_coordinator_directory(fs)
     configure("DEBUG" if verbose else "INFO")
     open_security_log(directory / "dashboard" / "security.log")
-    section = load_coordinator_config(directory).dashboard
+    config = load_coordinator_config(directory)
+    section = config.dashboard
     if listen is not None or not section.listen:
         section = section.with_listen(listen or LISTEN)
-    server = DashboardServer(fs=fs, section=section)
+    server = server_class(fs=fs, config=config, section=section)
     click.echo(f"dashboard of {server.follower.view.consortium}: {server.url}")
     if server.fingerprint:
         click.echo(f"its own certificate, SHA-256: {server.fingerprint}")
     server.run(parent)
+
+
+def _server_class() -> "type[DashboardServer]":
+    """The web server: no other command waits for its import, and not everybody has installed it."""
+    try:
+        from coordinator.dashboard.server import DashboardServer
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the dashboard needs the package {error.name}, which is not installed here",
+            advice="Install it: pip install 'hpc-federation[dashboard]'",
+        ) from error
+    return DashboardServer
 
 
 @dashboard.command("link")

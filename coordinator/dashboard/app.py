@@ -25,6 +25,7 @@ from coordinator.dashboard.pages.ledger import leaf_bytes, proof_document
 from coordinator.dashboard.render import render_message, render_page
 from coordinator.dashboard.sessions import COOKIE, LONGEST_SECONDS
 from federation.errors import AccessDeniedError, FederationError, LimitExceededError, UsageError
+from federation.exposition import Exposition
 from federation.roster_document import Role
 
 LOG: Final = logging.getLogger("coordinator.dashboard")
@@ -43,7 +44,7 @@ class Dashboard:
     gallery: Gallery
     hub: Hub
     clock: Callable[[], float]
-    metrics: Callable[[], bytes] | None = None
+    metrics: Callable[[str], Exposition] | None = None
 
     def application(self) -> Starlette:
         """The ASGI application."""
@@ -52,6 +53,7 @@ class Dashboard:
             Route("/leave", self.leave, methods=["POST"]),
             Route("/static/{name}", self.static),
             Route("/health", self.health),
+            Route("/metrics", self.scraped),
             Route("/events", self.events),
             Route("/ledger/checkpoint", self.checkpoint),
             Route("/ledger/{index:int}/proof.json", self.proof),
@@ -213,6 +215,14 @@ class Dashboard:
     async def health(self, request: Request) -> Response:
         """Whether this process answers; says nothing about the consortium."""
         return PlainTextResponse("ok\n")
+
+    async def scraped(self, request: Request) -> Response:
+        """What Prometheus asks for, with a viewer's certificate."""
+        self.visitor(request)
+        if self.metrics is None:
+            raise UsageError("There are no metrics here.")
+        found = self.metrics(request.headers.get("accept", ""))
+        return Response(found.body, headers={"content-type": found.content_type})
 
     async def refused(self, request: Request, error: Exception) -> Response:
         """What a person is told whose request is refused."""

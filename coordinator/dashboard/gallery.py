@@ -13,6 +13,7 @@ from coordinator.dashboard.page import Page
 from coordinator.dashboard.pages.request import Asked
 from coordinator.dashboard.render import render_main
 from coordinator.dashboard.site_map import arranged, build
+from coordinator.notices.memory import Told
 from federation.durable import FileSystem
 from federation.errors import UsageError
 
@@ -36,13 +37,14 @@ class Gallery:
     """Renders and remembers.
 
     Attributes:
-        liveness: as looked at last; whoever owns the gallery renews it.
+        liveness, told: as looked at last; whoever owns the gallery renews them.
     """
 
     fs: FileSystem
     follower: Follower
     public: tuple[str, ...]
     liveness: Liveness
+    told: tuple[Told, ...] = ()
     _shown: OrderedDict[tuple[str, bool], Shown] = field(default_factory=OrderedDict)
 
     def asked(self, query: Mapping[str, str], auditor: bool, now: float) -> Asked:
@@ -55,6 +57,7 @@ class Gallery:
             auditor=auditor,
             query=query,
             public=self.public,
+            told=self.told,
         )
 
     def page(self, address: str, auditor: bool, now: float, *, whole: bool = False) -> Page:

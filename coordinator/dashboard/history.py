@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from coordinator.dashboard.scores import ScoreBook
 from coordinator.dashboard.tallies import Tallies
 from coordinator.dashboard.times import Times
+from coordinator.disagreement import disagreements
 from federation import leaves as lv
-from federation.ledger_state import Federation
+from federation.ledger_state import Federation, Run
 
 
 @dataclass(kw_only=True)
@@ -17,6 +18,7 @@ class History:
     times: Times = field(default_factory=Times)
     tallies: Tallies = field(default_factory=Tallies)
     scores: ScoreBook = field(default_factory=ScoreBook)
+    _disagreements: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def leaf(self, index: int, leaf: lv.Leaf, state: Federation) -> None:
         """Takes in a leaf; `state` is the one after it."""
@@ -30,3 +32,12 @@ class History:
                 self.tallies.commit(commit)
             case lv.EvaluationRecordedV1() as evaluation:
                 self.scores.add(evaluation)
+                self._disagreements.pop(evaluation.run, None)
+            case lv.TasksEvaluatedV1() as evaluation:
+                self._disagreements.pop(evaluation.run, None)
+
+    def disagreements(self, run: Run) -> tuple[str, ...]:
+        """Where sites disagree about one model, computed once for each new evaluation."""
+        if run.id not in self._disagreements:
+            self._disagreements[run.id] = disagreements(run)
+        return self._disagreements[run.id]

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from federation.directory_lock import newest_owner
+from federation.directory_lock import newest_hold
 from federation.durable import FileSystem
 from federation.errors import FederationError
 from federation.lock_owner import certainly_gone, certainly_runs, this_process
@@ -26,8 +26,8 @@ class LivenessWatch:
     def __init__(self, fs: FileSystem, clock: Callable[[], float] = time.time) -> None:
         self._fs, self._clock = fs, clock
         self._me = this_process()
-        self._beat: tuple[object, float] = (None, 0.0)
-        self._last: Liveness = Liveness(works=False, since=0.0, sentence="the coordinator was never served")
+        self._beat = (-1, 0.0)
+        self._last = Liveness(works=False, since=0.0, sentence="the coordinator was never served")
 
     def look(self) -> Liveness:
         """One look; `since` stays while the answer is the same."""
@@ -40,21 +40,20 @@ class LivenessWatch:
         return self._last
 
     def _judge(self) -> tuple[bool, str]:
-        found = newest_owner(self._fs)
-        if found is None:
+        hold = newest_hold(self._fs)
+        owner = hold.owner
+        if owner is None:
             return False, "the coordinator was never served"
-        owner, counter = found
         if owner.released:
             return False, "the coordinator was stopped"
         if certainly_gone(owner, self._me):
             return False, "the coordinator's process has ended without a clean stop"
-        if certainly_runs(owner, self._me) or self._rises(counter, owner.stale_seconds):
+        if certainly_runs(owner, self._me) or self._rises(hold.count, owner.stale_seconds):
             return True, "the coordinator works"
         return False, f"the coordinator has shown no sign of life for {owner.stale_seconds:.0f} seconds"
 
-    def _rises(self, counter: str, stale_seconds: float) -> bool:
+    def _rises(self, count: int, stale_seconds: float) -> bool:
         now = self._clock()
-        content = self._fs.read(counter) if self._fs.exists(counter) else b""
-        if content != self._beat[0]:
-            self._beat = (content, now)
+        if count != self._beat[0]:
+            self._beat = (count, now)
         return now - self._beat[1] < stale_seconds

@@ -24,7 +24,10 @@ from coordinator.dashboard.identity import CLIENT_AUTHORITY, own_identity, serve
 from coordinator.dashboard.links import ADDRESS
 from coordinator.dashboard.liveness import LivenessWatch
 from coordinator.dashboard.settings import DashboardSection
+from coordinator.dashboard.watchman import Watchman
 from coordinator.home import ENROLMENT_ISSUER
+from coordinator.network_config import CoordinatorConfig
+from coordinator.notices.notifier import open_notifier
 from coordinator.rpc.membership import Membership
 from federation.certificates import der, pem, read_certificate
 from federation.durable.real import RealFileSystem
@@ -34,6 +37,7 @@ from federation.garbage import spare_what_is_loaded
 LOG: Final = logging.getLogger("coordinator.dashboard")
 LOOK_SECONDS: Final = 0.25
 LIVENESS_SECONDS: Final = 2.0
+JUDGE_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 2
 
 
@@ -53,6 +57,7 @@ class DashboardServer:
     """One dashboard of one coordinator's directory."""
 
     fs: RealFileSystem
+    config: CoordinatorConfig
     section: DashboardSection
     fingerprint: str = ""
 
@@ -70,10 +75,14 @@ class DashboardServer:
             fs=self.fs, follower=self.follower, public=tuple(self.section.public), liveness=self._watch.look()
         )
         self.gallery = gallery
+        notifier = open_notifier(self.fs.root, self.config)
+        self.watchman = Watchman(fs=self.fs, follower=self.follower, notifier=notifier)
         self.hub = Hub(gallery=gallery, clock=time.time)
         tls, enrolment = self._issuers()
         self.doors = Doors(fs=self.fs, membership=self._membership(), tls_issuer=tls, enrolment_issuer=enrolment)
-        self.dashboard = Dashboard(doors=self.doors, gallery=gallery, hub=self.hub, clock=time.time)
+        self.dashboard = Dashboard(
+            doors=self.doors, gallery=gallery, hub=self.hub, clock=time.time, metrics=self.watchman.metrics
+        )
         self._context = self._tls()
         self._socket = _listening(self.section.listen)
         host, port = self._socket.getsockname()[:2]
@@ -107,11 +116,12 @@ class DashboardServer:
             await server.serve(sockets=[self._socket])
         finally:
             following.cancel()
+            self.watchman.close()
             self.fs.remove(ADDRESS)
 
     async def _follow(self, server: uvicorn.Server, parent: int) -> None:
         """Looks several times a second; viewers are told at most once a second."""
-        pushed, liveness_at, pending = 0.0, 0.0, False
+        pushed, liveness_at, judged, pending = 0.0, 0.0, 0.0, False
         while True:
             if parent and os.getppid() != parent:
                 server.should_exit = True
@@ -125,6 +135,9 @@ class DashboardServer:
             if self._refreshed():
                 self.doors.membership = self._membership()
                 pending = True
+            if now - judged >= JUDGE_SECONDS:
+                judged, changed = now, self._judged()
+                pending = pending or changed
             if pending and now - pushed >= PUSH_SECONDS:
                 pending, pushed = False, now
                 self.gallery.forget()
@@ -137,6 +150,15 @@ class DashboardServer:
         except Exception:  # our own bug: what is shown grows old, and the log says why
             LOG.exception("the directory could not be read")
             return False
+
+    def _judged(self) -> bool:
+        try:
+            changed = self.watchman.look()
+        except Exception:  # our own bug: pages go on
+            LOG.exception("it could not be judged what is the case")
+            return False
+        self.gallery.told = self.watchman.told
+        return changed
 
     def _membership(self) -> Membership:
         view = self.follower.view

@@ -58,7 +58,7 @@ SITE_CERTIFICATE_EXPIRY: Final = gauge(
     "federation_site_certificate_expiry_timestamp_seconds", "When a site's channel certificate expires.", SITE
 )
 SITE_QUEUE_WAIT: Final = gauge(
-    "federation_site_queue_wait_seconds", "How long a site's newest job waited, or has waited, in its queue.", SITE
+    "federation_site_queue_wait_seconds", "How long the newest job that began at a site had waited.", SITE
 )
 
 # --- a site in a run ------------------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ SITE_LOSS: Final = gauge(
 STEP_SECONDS: Final = gauge("federation_site_step_duration_seconds", "Time of an inner step.", RUN, SITE)
 SITE_GPU_SECONDS: Final = gauge(
     "federation_site_gpu_seconds",
-    "GPU time that a site reports, by use: effective, discarded or idle.",
+    "GPU time that a site reports, by use: effective, discarded, open (not decided) or idle.",
     RUN,
     SITE,
     "use",

@@ -2,7 +2,8 @@
 """What a site says of its certificate, queue and budgets, checked: it comes from another party. Pure.
 
 It travels as `SiteStatus.facts`. An agent of an earlier release sends none, and then there is nothing to show: each
-field is looked for by its name, and one that is missing, of another type, negative or no number is left out.
+field is looked for by its name, and one that is missing, of another type, negative or no number is left out. There a
+limit of 0 stands for none, and so does an empty unit.
 """
 
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ class BudgetFacts:
     run: str
     effective_seconds: float | None
     discarded_seconds: float | None
+    open_seconds: float | None
     idle_seconds: float | None
     limit_seconds: float | None
     forecast_seconds: float | None
@@ -39,7 +41,7 @@ class BudgetFacts:
     @property
     def ratio(self) -> float | None:
         """The spent part of the tightest limit; None where nothing limits."""
-        parts = (self.effective_seconds, self.discarded_seconds, self.idle_seconds)
+        parts = (self.effective_seconds, self.discarded_seconds, self.open_seconds, self.idle_seconds)
         spent = sum(part for part in parts if part is not None)
         limits = ((spent, self.limit_seconds), (self.native_spent, self.native_limit))
         return max((used / limit for used, limit in limits if used is not None and limit), default=None)
@@ -70,16 +72,18 @@ def facts_of(status: SiteStatus) -> SiteFacts:
 def _budgets(found: Any) -> Iterator[BudgetFacts]:
     budgets = getattr(found, "budgets", None)
     for budget in budgets[:MAX_BUDGETS] if isinstance(budgets, tuple | list) else ():
+        unit = foreign(str(getattr(budget, "native_unit", "")))
         yield BudgetFacts(
             run=str(getattr(budget, "run", "")),
             effective_seconds=_seconds(budget, "gpu_hours_effective"),
             discarded_seconds=_seconds(budget, "gpu_hours_discarded"),
+            open_seconds=_seconds(budget, "gpu_hours_open"),
             idle_seconds=_seconds(budget, "gpu_hours_idle"),
-            limit_seconds=_seconds(budget, "gpu_hours_limit"),
+            limit_seconds=_seconds(budget, "gpu_hours_limit") or None,
             forecast_seconds=_seconds(budget, "forecast_gpu_hours"),
-            native_unit=foreign(str(getattr(budget, "native_unit", ""))),
-            native_spent=_number(budget, "native_spent"),
-            native_limit=_number(budget, "native_limit"),
+            native_unit=unit,
+            native_spent=_number(budget, "native_spent") if unit else None,
+            native_limit=(_number(budget, "native_limit") or None) if unit else None,
         )
 
 

@@ -84,7 +84,12 @@ def _allocation(run: str, site: str, found: AllocationReport) -> Iterator[Sample
 
 
 def _budget(run: str, site: str, found: BudgetFacts) -> Iterator[Sample]:
-    uses = {"effective": found.effective_seconds, "discarded": found.discarded_seconds, "idle": found.idle_seconds}
+    uses = {
+        "effective": found.effective_seconds,
+        "discarded": found.discarded_seconds,
+        "open": found.open_seconds,
+        "idle": found.idle_seconds,
+    }
     yield from (metric.SITE_GPU_SECONDS.of(s, run, site, use) for use, s in uses.items() if s is not None)
     if found.limit_seconds is not None:
         yield metric.SITE_GPU_LIMIT.of(found.limit_seconds, run, site)

@@ -111,7 +111,7 @@ PARTY_KIND_SITE: PartyKind
 PARTY_KIND_OPERATOR: PartyKind
 
 class Leaf(_message.Message):
-    __slots__ = ("at_us", "roster_installed_v1", "run_created_v1", "run_approved_v1", "run_started_v1", "run_paused_v1", "run_resumed_v1", "run_aborted_v1", "run_completed_v1", "run_reverted_v1", "site_answered_v1", "site_drained_v1", "site_resumed_v1", "round_opened_v1", "verdict_v1", "round_sealed_v1", "round_committed_v1", "state_recorded_v1", "round_abandoned_v1", "evaluation_requested_v1", "evaluation_recorded_v1", "site_invited_v1", "round_abandon_ordered_v1", "invite_issued_v1", "site_revoked_v1", "site_readmitted_v1")
+    __slots__ = ("at_us", "roster_installed_v1", "run_created_v1", "run_approved_v1", "run_started_v1", "run_paused_v1", "run_resumed_v1", "run_aborted_v1", "run_completed_v1", "run_reverted_v1", "site_answered_v1", "site_drained_v1", "site_resumed_v1", "round_opened_v1", "verdict_v1", "round_sealed_v1", "round_committed_v1", "state_recorded_v1", "round_abandoned_v1", "evaluation_requested_v1", "evaluation_recorded_v1", "site_invited_v1", "round_abandon_ordered_v1", "tasks_evaluated_v1", "invite_issued_v1", "site_revoked_v1", "site_readmitted_v1")
     AT_US_FIELD_NUMBER: _ClassVar[int]
     ROSTER_INSTALLED_V1_FIELD_NUMBER: _ClassVar[int]
     RUN_CREATED_V1_FIELD_NUMBER: _ClassVar[int]
@@ -135,6 +135,7 @@ class Leaf(_message.Message):
     EVALUATION_RECORDED_V1_FIELD_NUMBER: _ClassVar[int]
     SITE_INVITED_V1_FIELD_NUMBER: _ClassVar[int]
     ROUND_ABANDON_ORDERED_V1_FIELD_NUMBER: _ClassVar[int]
+    TASKS_EVALUATED_V1_FIELD_NUMBER: _ClassVar[int]
     INVITE_ISSUED_V1_FIELD_NUMBER: _ClassVar[int]
     SITE_REVOKED_V1_FIELD_NUMBER: _ClassVar[int]
     SITE_READMITTED_V1_FIELD_NUMBER: _ClassVar[int]
@@ -161,10 +162,11 @@ class Leaf(_message.Message):
     evaluation_recorded_v1: EvaluationRecordedV1
     site_invited_v1: SiteInvitedV1
     round_abandon_ordered_v1: RoundAbandonOrderedV1
+    tasks_evaluated_v1: TasksEvaluatedV1
     invite_issued_v1: InviteIssuedV1
     site_revoked_v1: SiteRevokedV1
     site_readmitted_v1: SiteReadmittedV1
-    def __init__(self, at_us: _Optional[int] = ..., roster_installed_v1: _Optional[_Union[RosterInstalledV1, _Mapping]] = ..., run_created_v1: _Optional[_Union[RunCreatedV1, _Mapping]] = ..., run_approved_v1: _Optional[_Union[RunApprovedV1, _Mapping]] = ..., run_started_v1: _Optional[_Union[RunStartedV1, _Mapping]] = ..., run_paused_v1: _Optional[_Union[RunPausedV1, _Mapping]] = ..., run_resumed_v1: _Optional[_Union[RunResumedV1, _Mapping]] = ..., run_aborted_v1: _Optional[_Union[RunAbortedV1, _Mapping]] = ..., run_completed_v1: _Optional[_Union[RunCompletedV1, _Mapping]] = ..., run_reverted_v1: _Optional[_Union[RunRevertedV1, _Mapping]] = ..., site_answered_v1: _Optional[_Union[SiteAnsweredV1, _Mapping]] = ..., site_drained_v1: _Optional[_Union[SiteDrainedV1, _Mapping]] = ..., site_resumed_v1: _Optional[_Union[SiteResumedV1, _Mapping]] = ..., round_opened_v1: _Optional[_Union[RoundOpenedV1, _Mapping]] = ..., verdict_v1: _Optional[_Union[VerdictV1, _Mapping]] = ..., round_sealed_v1: _Optional[_Union[RoundSealedV1, _Mapping]] = ..., round_committed_v1: _Optional[_Union[RoundCommittedV1, _Mapping]] = ..., state_recorded_v1: _Optional[_Union[StateRecordedV1, _Mapping]] = ..., round_abandoned_v1: _Optional[_Union[RoundAbandonedV1, _Mapping]] = ..., evaluation_requested_v1: _Optional[_Union[EvaluationRequestedV1, _Mapping]] = ..., evaluation_recorded_v1: _Optional[_Union[EvaluationRecordedV1, _Mapping]] = ..., site_invited_v1: _Optional[_Union[SiteInvitedV1, _Mapping]] = ..., round_abandon_ordered_v1: _Optional[_Union[RoundAbandonOrderedV1, _Mapping]] = ..., invite_issued_v1: _Optional[_Union[InviteIssuedV1, _Mapping]] = ..., site_revoked_v1: _Optional[_Union[SiteRevokedV1, _Mapping]] = ..., site_readmitted_v1: _Optional[_Union[SiteReadmittedV1, _Mapping]] = ...) -> None: ...
+    def __init__(self, at_us: _Optional[int] = ..., roster_installed_v1: _Optional[_Union[RosterInstalledV1, _Mapping]] = ..., run_created_v1: _Optional[_Union[RunCreatedV1, _Mapping]] = ..., run_approved_v1: _Optional[_Union[RunApprovedV1, _Mapping]] = ..., run_started_v1: _Optional[_Union[RunStartedV1, _Mapping]] = ..., run_paused_v1: _Optional[_Union[RunPausedV1, _Mapping]] = ..., run_resumed_v1: _Optional[_Union[RunResumedV1, _Mapping]] = ..., run_aborted_v1: _Optional[_Union[RunAbortedV1, _Mapping]] = ..., run_completed_v1: _Optional[_Union[RunCompletedV1, _Mapping]] = ..., run_reverted_v1: _Optional[_Union[RunRevertedV1, _Mapping]] = ..., site_answered_v1: _Optional[_Union[SiteAnsweredV1, _Mapping]] = ..., site_drained_v1: _Optional[_Union[SiteDrainedV1, _Mapping]] = ..., site_resumed_v1: _Optional[_Union[SiteResumedV1, _Mapping]] = ..., round_opened_v1: _Optional[_Union[RoundOpenedV1, _Mapping]] = ..., verdict_v1: _Optional[_Union[VerdictV1, _Mapping]] = ..., round_sealed_v1: _Optional[_Union[RoundSealedV1, _Mapping]] = ..., round_committed_v1: _Optional[_Union[RoundCommittedV1, _Mapping]] = ..., state_recorded_v1: _Optional[_Union[StateRecordedV1, _Mapping]] = ..., round_abandoned_v1: _Optional[_Union[RoundAbandonedV1, _Mapping]] = ..., evaluation_requested_v1: _Optional[_Union[EvaluationRequestedV1, _Mapping]] = ..., evaluation_recorded_v1: _Optional[_Union[EvaluationRecordedV1, _Mapping]] = ..., site_invited_v1: _Optional[_Union[SiteInvitedV1, _Mapping]] = ..., round_abandon_ordered_v1: _Optional[_Union[RoundAbandonOrderedV1, _Mapping]] = ..., tasks_evaluated_v1: _Optional[_Union[TasksEvaluatedV1, _Mapping]] = ..., invite_issued_v1: _Optional[_Union[InviteIssuedV1, _Mapping]] = ..., site_revoked_v1: _Optional[_Union[SiteRevokedV1, _Mapping]] = ..., site_readmitted_v1: _Optional[_Union[SiteReadmittedV1, _Mapping]] = ...) -> None: ...
 
 class Member(_message.Message):
     __slots__ = ("site", "num_inner_steps", "planned_tokens", "courier_round_trip_seconds")
@@ -611,3 +613,41 @@ class EvaluationRecordedV1(_message.Message):
     scores: _containers.RepeatedCompositeFieldContainer[LanguageScore]
     evidence_digest: bytes
     def __init__(self, run: _Optional[str] = ..., site: _Optional[str] = ..., request: _Optional[int] = ..., num_commits: _Optional[int] = ..., versions: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[_Union[LanguageScore, _Mapping]]] = ..., evidence_digest: _Optional[bytes] = ...) -> None: ...
+
+class TaskScore(_message.Message):
+    __slots__ = ("task", "language", "task_version", "metric", "num_items", "score", "low", "high")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    TASK_VERSION_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    NUM_ITEMS_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    language: str
+    task_version: str
+    metric: str
+    num_items: int
+    score: float
+    low: float
+    high: float
+    def __init__(self, task: _Optional[str] = ..., language: _Optional[str] = ..., task_version: _Optional[str] = ..., metric: _Optional[str] = ..., num_items: _Optional[int] = ..., score: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
+
+class TasksEvaluatedV1(_message.Message):
+    __slots__ = ("run", "site", "request", "num_commits", "versions", "scores", "evidence_digest")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    NUM_COMMITS_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    site: str
+    request: int
+    num_commits: int
+    versions: _containers.RepeatedScalarFieldContainer[int]
+    scores: _containers.RepeatedCompositeFieldContainer[TaskScore]
+    evidence_digest: bytes
+    def __init__(self, run: _Optional[str] = ..., site: _Optional[str] = ..., request: _Optional[int] = ..., num_commits: _Optional[int] = ..., versions: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[_Union[TaskScore, _Mapping]]] = ..., evidence_digest: _Optional[bytes] = ...) -> None: ...

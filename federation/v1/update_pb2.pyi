@@ -54,3 +54,19 @@ class Evaluation(_message.Message):
     versions: _containers.RepeatedScalarFieldContainer[int]
     scores: _containers.RepeatedCompositeFieldContainer[_leaves_pb2.LanguageScore]
     def __init__(self, run: _Optional[str] = ..., site: _Optional[str] = ..., request: _Optional[int] = ..., num_commits: _Optional[int] = ..., versions: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[_Union[_leaves_pb2.LanguageScore, _Mapping]]] = ...) -> None: ...
+
+class TaskEvaluation(_message.Message):
+    __slots__ = ("run", "site", "request", "num_commits", "versions", "scores")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    NUM_COMMITS_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    site: str
+    request: int
+    num_commits: int
+    versions: _containers.RepeatedScalarFieldContainer[int]
+    scores: _containers.RepeatedCompositeFieldContainer[_leaves_pb2.TaskScore]
+    def __init__(self, run: _Optional[str] = ..., site: _Optional[str] = ..., request: _Optional[int] = ..., num_commits: _Optional[int] = ..., versions: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[_Union[_leaves_pb2.TaskScore, _Mapping]]] = ...) -> None: ...

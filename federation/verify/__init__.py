@@ -28,7 +28,7 @@ appending meanwhile: cosigned notes are read first, then the checkpoint, then th
                       abandonments, pauses, rollbacks, completions follow from the leaves before (`ends`, `runs`)
 14. commits           every committed round, reverted ones too, computed again from the signed updates to the same
                       bits: theta, m, r, blob, norms and cosines (`recomputation`)
-15. evaluations       signed by the site, of a model that was current once (`runs`)
+15. evaluations       signed by the site, of a model that was current once (`runs`, `tasks`)
 16. witness rule      bases that were used are covered by enough stored cosignatures (`openings`)
 17. stored state      versions in state/ have the recomputed digests (`stored_state`)
 

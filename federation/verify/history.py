@@ -7,7 +7,7 @@ from federation import leaves as lv
 from federation import wire
 from federation.errors import DiskFullError, FederationError, InvalidTransition, NumericsMismatchError
 from federation.rounds import Federation, apply
-from federation.verify import ends, openings, runs, verdicts
+from federation.verify import ends, openings, runs, tasks, verdicts
 from federation.verify.context import At, Audit
 from federation.verify.report import Check, Place
 
@@ -102,6 +102,8 @@ def _dispatch(at: At, body: lv.Body) -> None:
             runs.check_requested(at, body)
         case lv.EvaluationRecordedV1():
             runs.check_evaluation(at, body)
+        case lv.TasksEvaluatedV1():
+            tasks.check_tasks(at, body)
         case _:
             _dispatch_round(at, body)
 

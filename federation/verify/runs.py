@@ -104,14 +104,14 @@ def check_answer(at: At, body: lv.SiteAnsweredV1) -> None:
     if not run.is_member(body.site):
         at.findings.differ(Check.RUNS, place, "answer", "one of a member", f"one of {body.site}")
     at.findings.compare(Check.RUNS, place, "manifest answered to", run.manifest_digest, body.manifest_digest)
-    _check_not_revoked(at, Check.RUNS, place, "answer", body.site)
+    check_not_revoked(at, Check.RUNS, place, "answer", body.site)
     if run.num_answers.get(body.site, 0) >= MAX_ANSWERS_PER_SITE:
         found = f"more, of {body.site}"
         at.findings.differ(Check.RUNS, place, "answers", f"at most {MAX_ANSWERS_PER_SITE} of a site", found)
     at.settle(Check.RUNS, before)
 
 
-def _check_not_revoked(at: At, check: Check, place: Place, what: str, site: str) -> None:
+def check_not_revoked(at: At, check: Check, place: Place, what: str, site: str) -> None:
     """Nothing that a revoked site says is taken, until a roster gives it another key."""
     if site in at.state.revoked:
         at.findings.differ(check, place, what, "one of a site that is not revoked", f"one of {site}")
@@ -210,14 +210,15 @@ def check_evaluation(at: At, body: lv.EvaluationRecordedV1) -> None:
     key = (body.site, body.request, body.num_commits, body.versions)
     if any(key == (e.site, e.request, e.num_commits, e.versions) for e in run.evaluations):
         at.findings.differ(Check.EVALUATIONS, place, f"evaluation by {body.site}", "one of each model", "another one")
-    _check_not_revoked(at, Check.EVALUATIONS, place, "evaluation", body.site)
-    _check_model(at, run, body)
+    check_not_revoked(at, Check.EVALUATIONS, place, "evaluation", body.site)
+    check_model(at, run, body)
     if at.evidence.require(body.evidence_digest, place, f"signed evaluation of {body.site}"):
         _check_signed_evaluation(at, body)
     at.settle(Check.EVALUATIONS, before)
 
 
-def _check_model(at: At, run: Run, body: lv.EvaluationRecordedV1) -> None:
+def check_model(at: At, run: Run, body: lv.EvaluationRecordedV1 | lv.TasksEvaluatedV1) -> None:
+    """The model was current once, and is the one that was asked for."""
     place = at.place(body.run)
     if (body.num_commits, body.versions) not in at.book(body.run).models:
         found = f"versions {body.versions} after {body.num_commits} commits"

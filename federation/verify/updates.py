@@ -3,7 +3,7 @@
 
 from federation import dsse, wire
 from federation.errors import UnknownSiteError
-from federation.messages import Evaluation, Update
+from federation.messages import Evaluation, TaskEvaluation, Update
 from federation.verify.context import At
 from federation.wire.documents import MAX_EVALUATION_BYTES, MAX_UPDATE_BYTES
 
@@ -24,6 +24,12 @@ def opened_evaluation(at: At, site: str, digest: str) -> Evaluation:
     """The evaluation of that digest, if the site signed it. Raises as `opened_update`."""
     data = at.evidence.read(digest, MAX_EVALUATION_BYTES + _ENVELOPE_BYTES)
     return wire.evaluation_from_bytes(dsse.open_envelope(data, dsse.EVALUATION_TYPE, _public(at, site)))
+
+
+def opened_tasks(at: At, site: str, digest: str) -> TaskEvaluation:
+    """The task evaluation of that digest, if the site signed it. Raises as `opened_update`."""
+    data = at.evidence.read(digest, MAX_EVALUATION_BYTES + _ENVELOPE_BYTES)
+    return wire.tasks_from_bytes(dsse.open_envelope(data, dsse.TASKS_TYPE, _public(at, site)))
 
 
 def _public(at: At, site: str) -> bytes:

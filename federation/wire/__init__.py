@@ -15,6 +15,8 @@ from federation.wire.documents import (
     request_to_bytes,
     roster_from_bytes,
     roster_to_bytes,
+    tasks_from_bytes,
+    tasks_to_bytes,
     update_from_bytes,
     update_to_bytes,
 )
@@ -33,6 +35,8 @@ __all__ = [
     "request_to_bytes",
     "roster_from_bytes",
     "roster_to_bytes",
+    "tasks_from_bytes",
+    "tasks_to_bytes",
     "update_from_bytes",
     "update_to_bytes",
 ]

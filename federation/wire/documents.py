@@ -16,7 +16,7 @@ from federation.errors import LimitExceededError, ProtocolError, UnknownLeafErro
 from federation.leaves import Leaf
 from federation.limits import DEFAULT_LIMITS
 from federation.manifest import Manifest
-from federation.messages import PROTOCOL_VERSION, Evaluation, Header, Message, Update
+from federation.messages import PROTOCOL_VERSION, Evaluation, Header, Message, TaskEvaluation, Update
 from federation.roster_document import KeyRequest, Roster
 from federation.v1 import leaves_pb2, manifest_pb2, message_pb2, roster_pb2, update_pb2
 from federation.wire.convert import from_proto, to_proto
@@ -114,6 +114,16 @@ def evaluation_to_bytes(evaluation: Evaluation) -> bytes:
 def evaluation_from_bytes(data: bytes) -> Evaluation:
     """A site's evaluation from a payload whose signature holds. Raises ProtocolError, LimitExceededError."""
     return _decode(Evaluation, data, update_pb2.Evaluation(), MAX_EVALUATION_BYTES, strict=True)
+
+
+def tasks_to_bytes(evaluation: TaskEvaluation) -> bytes:
+    """A site's task evaluation, ready to be signed. Raises ProtocolError, LimitExceededError."""
+    return _encode(evaluation, update_pb2.TaskEvaluation(), MAX_EVALUATION_BYTES)
+
+
+def tasks_from_bytes(data: bytes) -> TaskEvaluation:
+    """A task evaluation from a payload whose signature holds. Raises ProtocolError, LimitExceededError."""
+    return _decode(TaskEvaluation, data, update_pb2.TaskEvaluation(), MAX_EVALUATION_BYTES, strict=True)
 
 
 def roster_to_bytes(roster: Roster) -> bytes:

@@ -8,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
-from federation.directory_lock import described, find_holder, newest_owner, this_process
+from federation.directory_lock import described, find_holder, newest_hold, this_process
 from federation.durable.real import RealFileSystem
 from federation.errors import FederationError, UsageError
 from federation.messages import AllocationState
@@ -146,10 +146,9 @@ def _agent_sign(fs: RealFileSystem, config: SiteConfig) -> AgentSign:
     held = find_holder(fs, this_process(), base=layout.LOCK, stale_seconds=config.agent.lock_stale_seconds)
     if held is not None:
         return AgentSign(runs=True if held.alive else None, died=False, sentence=held.words)
-    last = newest_owner(fs, layout.LOCK)
-    if last is None:
+    owner = newest_hold(fs, base=layout.LOCK).owner
+    if owner is None:
         return AgentSign(runs=False, died=False, sentence="none ran yet")
-    owner, _ = last
     return AgentSign(runs=False, died=not owner.released, sentence=f"the last one was {described(owner)}")
 
 

@@ -100,6 +100,7 @@ def _run_lines(item: RunView, found: Status) -> Iterator[str]:
     if item.run in found.progress:
         yield f"  {_progress_line(item, found.progress[item.run], found.at)}"
     yield from (f"  {verdict.line()}" for verdict in item.verdicts)
+    yield from (f"  {sentence}" for sentence in item.tasks)
 
 
 def _preflight(item: RunView, report: PreflightReport) -> str:

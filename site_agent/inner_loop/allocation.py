@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -38,8 +39,9 @@ from site_agent.inner_loop.parameters import LocalParameters
 from site_agent.inner_loop.patience import Clock, Patience, SystemClock
 from site_agent.inner_loop.preflight import preflight, write_preflight
 from site_agent.inner_loop.reporter import Reporter
-from site_agent.inner_loop.seam import Evaluator, Trainer, language_counter
+from site_agent.inner_loop.seam import Evaluator, TaskScorer, Trainer, language_counter
 from site_agent.inner_loop.spool import JobSpool
+from site_agent.inner_loop.tasks import NobodyScores, TaskQueue
 from site_agent.inner_loop.writer import BackgroundWriter, Latest
 from site_agent.jobs import (
     AllocationPaths,
@@ -53,6 +55,7 @@ from site_agent.jobs import (
 )
 from site_agent.trainer.checkpoint import TrainingCheckpoints
 from site_agent.trainer.metrics import MetricsLog
+from site_agent.trainer.task_command import CommandScorer
 
 T = TypeVar("T")
 
@@ -153,8 +156,13 @@ class Allocation:
         """
         write_preflight(self._fs, preflight(self.order.device, golden_problem=""))
 
-    def loop(self, manifest: Manifest, trainer: Trainer, evaluator: Evaluator | None) -> InnerLoop:
+    def loop(
+        self, manifest: Manifest, trainer: Trainer, evaluator: Evaluator | None, tasks: TaskScorer | None = None
+    ) -> InnerLoop:
         """The inner loop of this trainer, not begun.
+
+        Args:
+            tasks: scores the benchmark tasks that the site has as files, with the trainer's model.
 
         Raises:
             ModelDiffersError: the trainer's model or theta_0 is not the manifest's.
@@ -168,22 +176,36 @@ class Allocation:
         metrics = MetricsLog(self._run, RunPaths().metrics)
         counter = language_counter(trainer)
         self._reporter = Reporter(self.spool, metrics, patience, self._reports.put, counter)
+        make_model = cache(lambda: self._make_model(manifest))  # one for all evaluations
+        scorers, pause = self._task_scorers(manifest, tasks), self.order.evaluation.seconds_per_pause
         return InnerLoop(
             manifest=manifest,
             site=self.order.site,
             trainer=trainer,
             exchange=exchange,
-            evaluations=EvaluationQueue(self.spool, evaluator, lambda: self._make_model(manifest)),
+            evaluations=EvaluationQueue(self.spool, evaluator, make_model),
             spool=self.spool,
             checkpoints=self.make_checkpoints(self._run),
             reporter=self._reporter,
             patience=patience,
             writer=self._writer,
+            tasks=TaskQueue(self.spool, scorers, make_model, pause),
         )
 
-    def member(self, manifest: Manifest, trainer: Trainer, evaluator: Evaluator | None) -> Member:
-        """What the training program calls, not begun. Raises as `loop`."""
-        return self.loop(manifest, trainer, evaluator)
+    def member(
+        self, manifest: Manifest, trainer: Trainer, evaluator: Evaluator | None, tasks: TaskScorer | None = None
+    ) -> Member:
+        """What the training program calls, not begun. Arguments and errors as of `loop`."""
+        return self.loop(manifest, trainer, evaluator, tasks)
+
+    def _task_scorers(self, manifest: Manifest, tasks: TaskScorer | None) -> list[TaskScorer]:
+        """What scores the tasks of this site, each kind by what can."""
+        wanted, scorers = self.order.evaluation, list[TaskScorer]()
+        if wanted.of_files:
+            scorers.append(tasks or NobodyScores(wanted.of_files))
+        if wanted.of_command:
+            scorers.append(CommandScorer(manifest, self.order, self._run))
+        return scorers
 
     def _exchange_of(self, manifest: Manifest, trainer: Trainer) -> Exchange:
         local = LocalParameters(trainer.local_shards, manifest.fragments)

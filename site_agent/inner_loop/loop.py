@@ -31,6 +31,7 @@ from site_agent.inner_loop.publisher import Publisher
 from site_agent.inner_loop.reporter import Reporter
 from site_agent.inner_loop.seam import Trainer
 from site_agent.inner_loop.spool import JobSpool, is_bare
+from site_agent.inner_loop.tasks import TaskQueue
 from site_agent.inner_loop.writer import InlineWriter, Writer
 from site_agent.jobs import (
     ChainLink,
@@ -56,6 +57,7 @@ class InnerLoop:
 
     Args:
         writer: writes training checkpoints and updates; by default at once.
+        tasks: orders to score benchmark tasks; by default there is nobody to score them.
 
     Attributes:
         progress: where it is.
@@ -75,9 +77,11 @@ class InnerLoop:
         reporter: Reporter,
         patience: Patience,
         writer: Writer | None = None,
+        tasks: TaskQueue | None = None,
     ) -> None:
         self._manifest, self._schedule = manifest, site_schedule(manifest, site)
         self._exchange, self._evaluations, self._spool = exchange, evaluations, spool
+        self._tasks = tasks or TaskQueue(spool)
         self._reporter, self._patience = reporter, patience
         self._publisher = Publisher(
             manifest=manifest,
@@ -385,11 +389,11 @@ class InnerLoop:
         """
         idle = self._patience.idle()
         self._report(phase)
-        if self._evaluations.advance():
+        if self._evaluations.advance() or self._tasks.advance():
             self._windows_since_evaluation = 0
         elif self._is_unsaved and idle > SAVE_AFTER_IDLE_SECONDS:
             self._save()
-        elif self._patience.is_exhausted():
+        elif self._patience.is_exhausted() and not self._tasks.is_busy:
             self._end(EndCode.IDLE, "idle", f"nothing could be trained for {idle:.0f} seconds")
         elif unmerged is not None:
             self._patience.rest_until(partial(self._spool.has_outcome, unmerged.round))
@@ -400,10 +404,17 @@ class InnerLoop:
         """A job that never waits would never evaluate."""
         if self._windows_since_evaluation >= self._schedule.num_fragments:
             self._evaluate_all()
+            self._score_some_tasks()
             self._windows_since_evaluation = 0
 
     def _evaluate_all(self) -> None:
         while self._asked_to_end() is None and self._evaluations.advance():
+            self._report(None)
+
+    def _score_some_tasks(self) -> None:
+        """What is not finished then goes on at the next occasion: a round waits for no task."""
+        until = self._patience.now() + self._tasks.seconds_per_pause
+        while self._asked_to_end() is None and self._patience.now() < until and self._tasks.advance():
             self._report(None)
 
     def _report(self, phase: JobPhase | None) -> None:
@@ -429,6 +440,7 @@ class InnerLoop:
         self._end(EndCode.STOPPED, stop.reason, f"the agent ended the job: {stop.reason}")
 
     def _end(self, code: EndCode, reason: str, sentence: str) -> None:
+        self._tasks.close()
         if self._is_unsaved and (self.progress.num_steps or self.progress.window):
             self._save()
         self._publisher.flush()

@@ -20,7 +20,7 @@ from site_agent.inner_loop.owned_parameters import OwnedParameters
 from site_agent.inner_loop.patience import Clock, SystemClock
 from site_agent.inner_loop.preflight import preflight, write_preflight
 from site_agent.inner_loop.rank_checkpoints import LeadingCheckpoints, RankCheckpoints
-from site_agent.inner_loop.seam import Evaluator, Trainer
+from site_agent.inner_loop.seam import Evaluator, TaskScorer, Trainer
 from site_agent.inner_loop.spool import last_word_of
 from site_agent.inner_loop.team import RankLostError, Team, Teams, gather_teams, rank_here, world_size_here
 from site_agent.inner_loop.writer import BackgroundWriter
@@ -59,9 +59,11 @@ class LeadingAllocation(Allocation):
         report = preflight(self.order.device, self._teams.training, golden_problem="")
         self.together(lambda: write_preflight(self._fs, report))
 
-    def member(self, manifest: Manifest, trainer: Trainer, evaluator: Evaluator | None) -> Member:
+    def member(
+        self, manifest: Manifest, trainer: Trainer, evaluator: Evaluator | None, tasks: TaskScorer | None = None
+    ) -> Member:
         """What the training program calls on rank 0."""
-        return Leader(self.loop(manifest, trainer, evaluator), self._teams.training, self._beating)
+        return Leader(self.loop(manifest, trainer, evaluator, tasks), self._teams.training, self._beating)
 
     def _exchange_of(self, manifest: Manifest, trainer: Trainer) -> Exchange:
         return owned_exchange(LeadingExchange, self.order, manifest, trainer, self._teams.training)
@@ -115,7 +117,9 @@ class FollowingAllocation:
         preflight(self.order.device, self._teams.training, golden_problem="")
         self.together(lambda: None)
 
-    def member(self, manifest: Manifest, trainer: Trainer, evaluator: Evaluator | None) -> Member:
+    def member(
+        self, manifest: Manifest, trainer: Trainer, evaluator: Evaluator | None, tasks: TaskScorer | None = None
+    ) -> Member:
         """What the training program calls on this rank. Raises ModelDiffersError."""
         team = self._teams.training
         try:

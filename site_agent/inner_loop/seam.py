@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy.typing as npt
 import torch
 
 from federation.errors import ConfigError
-from federation.leaves import LanguageScore
+from federation.leaves import LanguageScore, TaskScore
+from site_agent.jobs import EvaluationOrder
 
 GlobalSlice: TypeAlias = tuple[slice, ...]
 """Where a shard lies in its whole parameter: one slice with start and stop per dimension."""
@@ -106,6 +108,37 @@ class Evaluator(Protocol):
 
         Args:
             parameters: whole parameters by canonical name.
+        """
+
+
+class TaskProgress(Enum):
+    """What one call of a scorer of tasks did."""
+
+    WORKED = "worked"
+    WAITS = "waits"
+    """Nothing: something outside this process works."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredTasks:
+    """Scores of some benchmark tasks, and why others have none: a sentence each, which stays at this site."""
+
+    scores: tuple[TaskScore, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+class TaskScorer(Protocol):
+    """Scores benchmark tasks with a model that is not the one in training."""
+
+    def score(
+        self, order: EvaluationOrder, parameters: Callable[[], Mapping[str, Float32Array]]
+    ) -> Iterator[TaskProgress | ScoredTasks]:
+        """Yields after each short piece of work, and whatever has its scores by then. May be dropped at any point.
+
+        Args:
+            order: which model it is.
+            parameters: whole parameters by canonical name, views that another evaluation may change between two
+                pieces: then they have to be asked for again. Raises FederationError.
         """
 
 

@@ -23,6 +23,8 @@ from site_agent.jobs import (
     RoundOrder,
     RunPaths,
     StopOrder,
+    TaskAttempts,
+    TaskFile,
     UpdateFile,
     numbered,
     read_record,
@@ -93,6 +95,29 @@ class JobSpool:
     def write_evaluation(self, result: EvaluationFile) -> None:
         """Publishes scores."""
         write_record(self._fs, self._paths.evaluation_result(result.id), result)
+
+    def next_task_order(self) -> EvaluationOrder | None:
+        """The order to score benchmark tasks of the lowest number that has no result."""
+        done = set(numbered(self._fs, self._paths.tasks, ".result.json"))
+        for number in numbered(self._fs, self._paths.tasks):
+            if number not in done:
+                return read_record(self._fs, self._paths.task_order(number), EvaluationOrder)
+        return None
+
+    def count_task_attempt(self, order: EvaluationOrder) -> int:
+        """One more job begins the tasks of this model: the how manieth, over all allocations."""
+        path, key = self._run_paths.task_attempts, (order.request, order.num_commits, order.versions)
+        last = read_record(self._run, path, TaskAttempts)
+        before = last.count if last is not None and (last.request, last.num_commits, last.versions) == key else 0
+        attempt = TaskAttempts(
+            request=order.request, num_commits=order.num_commits, versions=order.versions, count=before + 1
+        )
+        write_record(self._run, path, attempt)
+        return attempt.count
+
+    def write_tasks(self, result: TaskFile) -> None:
+        """Publishes scores of benchmark tasks."""
+        write_record(self._fs, self._paths.task_result(result.id), result)
 
     def begin_payload(self) -> BlobWriter:
         """A file for a payload that is still being encoded: it is on its way to the disk meanwhile."""

@@ -112,7 +112,7 @@ def run_command(
         FederationError: what `meanwhile` raises; the executable is killed then.
     """
     word, deadline = "", float("inf")
-    with _running(argv, directory, environment) as guard:
+    with running_command(argv, directory, environment) as guard:
         while (code := _wait(guard)) is None:
             if not word and (asked := meanwhile()):
                 word, deadline = asked, time.monotonic() + grace_seconds()
@@ -134,9 +134,10 @@ def _word_that_came_late(meanwhile: Callable[[], str | None]) -> str:
 
 
 @contextmanager
-def _running(
+def running_command(
     argv: Sequence[str], directory: Path, environment: Mapping[str, str]
 ) -> "Iterator[subprocess.Popen[bytes]]":
+    """A guarded process that runs it; at the end of the block it is killed if it has not ended."""
     sys.stderr.flush()
     guard = subprocess.Popen(
         [sys.executable, "-I", "-S", str(Path(command_guard.__file__)), *argv],

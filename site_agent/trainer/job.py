@@ -30,11 +30,13 @@ def run(directory: Path) -> JobEnded:
     with allocation.reporting_failures():
         # Seconds of import time come after the claim: an execution that must not run ends at once.
         from site_agent.trainer.llama import for_order
+        from site_agent.trainer.task_files import FileScorer
 
         manifest = allocation.read_manifest()
         allocation.check_machine()
         trainer, evaluator = allocation.together(lambda: for_order(manifest, allocation.order))
-        loop = allocation.member(manifest, trainer, evaluator)
+        tasks = FileScorer(manifest, allocation.order, evaluator.model)
+        loop = allocation.member(manifest, trainer, evaluator, tasks)
         loop.begin(asked_to_end)
         spare_what_is_loaded()
         while (rate := loop.prepare()) is not None:

@@ -2,7 +2,7 @@
 """The reference trainer: AdamW on a byte-level Llama, the same bits in every run on one thread."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -122,28 +122,48 @@ class LlamaTrainer:
         return found
 
 
-class HeldOutEvaluator:
-    """Scores models on a site's held-out text, on a model of its own."""
+class EvaluatedModel:
+    """The model that evaluations are made with, of one committed version at a time; made when the first one comes."""
 
-    def __init__(self, manifest: Manifest, texts: Mapping[str, Bytes | HeldOutTokens], device: str = "cpu") -> None:
-        self._manifest, self._texts, self._device = manifest, texts, device
+    def __init__(self, manifest: Manifest, device: str = "cpu") -> None:
+        self._manifest, self._device = manifest, device
         self._model: torch.nn.Module | None = None
+        self._filled_for: object = None
 
-    def evaluate(self, parameters: Mapping[str, Float32Array]) -> Iterator[tuple[LanguageScore, ...] | None]:
-        """One batch at a time; see `site_agent.trainer.evaluate.evaluate`."""
-        model = self._filled(parameters)
-        trainer = self._manifest.trainer
-        return evaluate(model, self._texts, sequence_length=trainer.sequence_length, batch_size=trainer.batch_size)
-
-    @torch.no_grad()
-    def _filled(self, parameters: Mapping[str, Float32Array]) -> torch.nn.Module:
+    def filled_for(self, user: object, parameters: Callable[[], Mapping[str, Float32Array]]) -> torch.nn.Module:
+        """The model with these parameters, copied again only if somebody else has used it since."""
         if self._model is None:
             # Drawing parameters that are overwritten at once must not move the generators of training.
             with torch.random.fork_rng():
                 self._model = build_model(self._manifest.model).to(self._device)
-        for name, live in trainable_parameters(self._model):
-            live.copy_(torch.from_numpy(parameters[name].copy()))
+        if self._filled_for is not user:
+            self._filled_for = None
+            self._fill(self._model, parameters())
+            self._filled_for = user
         return self._model
+
+    @torch.no_grad()
+    def _fill(self, model: torch.nn.Module, parameters: Mapping[str, Float32Array]) -> None:
+        for name, live in trainable_parameters(model):
+            live.copy_(torch.from_numpy(parameters[name].copy()))
+
+
+class HeldOutEvaluator:
+    """Scores models on a site's held-out text.
+
+    Attributes:
+        model: of its own; whoever else evaluates may use it between two evaluations.
+    """
+
+    def __init__(self, manifest: Manifest, texts: Mapping[str, Bytes | HeldOutTokens], device: str = "cpu") -> None:
+        self._manifest, self._texts = manifest, texts
+        self.model = EvaluatedModel(manifest, device)
+
+    def evaluate(self, parameters: Mapping[str, Float32Array]) -> Iterator[tuple[LanguageScore, ...] | None]:
+        """One batch at a time; see `site_agent.trainer.evaluate.evaluate`."""
+        model = self.model.filled_for(object(), lambda: parameters)
+        trainer = self._manifest.trainer
+        return evaluate(model, self._texts, sequence_length=trainer.sequence_length, batch_size=trainer.batch_size)
 
 
 def site_source(manifest: Manifest, data_dir: Path, languages: tuple[str, ...], site: str, seed: int) -> SequenceSource:

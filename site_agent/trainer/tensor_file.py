@@ -34,13 +34,18 @@ _NAMES: Final[dict[torch.dtype, str]] = {
 }
 
 
-def write_tensors(fs: FileSystem, path: str, tensors: Tensors) -> tuple[int, str]:
+def write_tensors(
+    fs: FileSystem, path: str, tensors: Tensors, metadata: Mapping[str, str] | None = None
+) -> tuple[int, str]:
     """Writes a file whose name nobody trusts before a manifest lists it; durable when this returns.
+
+    Args:
+        metadata: for the header's own entry of that name; some readers ask for `format`.
 
     Returns:
         Its size in bytes and its SHA-256 in hexadecimal.
     """
-    header = _header(tensors)
+    header = _header(tensors, metadata)
     num_bytes = len(header) + sum(tensor.nbytes for tensor in tensors.values())
     file, digest, offset = fs.random_writer(path, num_bytes), hashlib.sha256(), 0
     try:
@@ -54,8 +59,9 @@ def write_tensors(fs: FileSystem, path: str, tensors: Tensors) -> tuple[int, str
     return num_bytes, digest.hexdigest()
 
 
-def _header(tensors: Tensors) -> bytes:
-    entries, offset = {}, 0
+def _header(tensors: Tensors, metadata: Mapping[str, str] | None) -> bytes:
+    entries: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    offset = 0
     for name, tensor in tensors.items():
         shape, end = list(tensor.shape), offset + tensor.nbytes
         entries[name] = {"dtype": _NAMES[tensor.dtype], "shape": shape, "data_offsets": [offset, end]}

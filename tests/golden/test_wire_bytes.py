@@ -19,7 +19,7 @@ import pytest
 from federation import wire
 from federation.leaves import Body, Leaf
 from federation.manifest import Manifest
-from federation.messages import Evaluation, Header, Message, MessageBody, Update
+from federation.messages import Evaluation, Header, Message, MessageBody, TaskEvaluation, Update
 from federation.roster import KeyRequest, Roster
 from federation.wire.convert import SLUG_FIELDS, snake_case
 
@@ -48,6 +48,7 @@ TO_BYTES: dict[str, Callable[[Any], bytes]] = {
     "Manifest": wire.manifest_to_bytes,
     "Update": wire.update_to_bytes,
     "Evaluation": wire.evaluation_to_bytes,
+    "TaskEvaluation": wire.tasks_to_bytes,
     "Roster": wire.roster_to_bytes,
     "KeyRequest": wire.request_to_bytes,
 }
@@ -57,6 +58,7 @@ FROM_BYTES: dict[str, Callable[[bytes], Any]] = {
     "Manifest": wire.manifest_from_bytes,
     "Update": wire.update_from_bytes,
     "Evaluation": wire.evaluation_from_bytes,
+    "TaskEvaluation": wire.tasks_from_bytes,
     "Roster": wire.roster_from_bytes,
     "KeyRequest": wire.request_from_bytes,
 }
@@ -106,7 +108,7 @@ def _samples() -> dict[str, Any]:
         if cls.__name__ in LATEST:
             newest = _instance(cls, count(1), later=2)
             samples[f"Message/{snake_case(cls.__name__)}/latest"] = Message(header=header, body=newest)
-    for document in (Manifest, Update, Evaluation, Roster, KeyRequest):
+    for document in (Manifest, Update, Evaluation, TaskEvaluation, Roster, KeyRequest):
         samples[document.__name__] = _instance(document, count(1))
     for document in (Manifest, Roster, KeyRequest):
         samples[f"{document.__name__}/later"] = _instance(document, count(1), later=1)

@@ -26,6 +26,8 @@ from federation.leaves import (
     Reason,
     RoundCommittedV1,
     RoundSealedV1,
+    TaskScore,
+    TasksEvaluatedV1,
 )
 from federation.ledger.log import Ledger
 from federation.limits import DEFAULT_LIMITS
@@ -47,11 +49,14 @@ from federation.messages import (
     ParticipationReport,
     Phase,
     RoundDeclined,
+    TaskEvaluation,
     Telemetry,
     Update,
     UpdateOffer,
 )
 from federation.rounds import Round, RunState
+from federation.v1 import update_pb2
+from federation.wire.convert import to_proto
 
 MAX_STEPS = 9000
 OTHER = "ab" * 32
@@ -331,6 +336,44 @@ def test_valid_scores_are_recorded_once() -> None:
 
     world = finished(HostileWorld(deed=deed))
     assert [b.num_commits for b in world.bodies(EvaluationRecordedV1) if b.site == EVIL] == [0]
+
+
+TASK = TaskScore(task="quiz", language="de", task_version="1", metric="acc", num_items=9, score=0.5, low=0.2, high=0.8)
+
+
+def score_tasks(site: HostileSite, *scores: TaskScore) -> None:
+    """Offers scores of tasks, whatever they are."""
+    found = TaskEvaluation(run=RUN, site=EVIL, request=0, num_commits=0, versions=(0,), scores=scores)
+    payload = update_pb2.TaskEvaluation()
+    to_proto(found, payload)  # also what our own writer would refuse for its size
+    data = payload.SerializeToString(deterministic=True)
+    site.post(EvaluationOffer(signed_evaluation=dsse.sign_envelope(dsse.TASKS_TYPE, data, site.update_key)))
+
+
+def test_only_task_scores_that_a_leaf_may_hold_are_recorded_and_once(caplog: pytest.LogCaptureFixture) -> None:
+    def deed(site: HostileSite, found: Round) -> None:
+        for bad in (
+            replace(TASK, score=float("nan")),
+            replace(TASK, low=0.9),
+            replace(TASK, num_items=0),
+            replace(TASK, language="$(reboot)"),
+            replace(TASK, task="x" * 3_000_000),
+        ):
+            score_tasks(site, bad)
+        for _ in range(3):
+            score_tasks(site, TASK)
+
+    world = finished(HostileWorld(deed=deed))
+    assert [(b.site, b.num_commits, b.scores) for b in world.bodies(TasksEvaluatedV1)] == [(EVIL, 0, (TASK,))]
+    for reason in (
+        "finite numbers",
+        "low <= score <= high",
+        "items, found 0",
+        "language of its form",
+        "at most 1048576 bytes",
+    ):
+        assert reason in caplog.text
+    assert "reboot" not in caplog.text
 
 
 def test_reports_and_bodies_that_a_site_should_not_send(caplog: pytest.LogCaptureFixture) -> None:

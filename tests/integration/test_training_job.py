@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real job processes against hand-written orders: killed at every failpoint, they send exactly the oracle's bytes."""
 
+import json
 import os
 import signal
 import subprocess
@@ -36,12 +37,14 @@ from site_agent.jobs import (
     JobState,
     RunPaths,
     StopOrder,
+    TaskFile,
     UpdateFile,
     WorkOrder,
     numbered,
     read_record,
     write_record,
 )
+from site_agent.task_orders import Task, TaskPlan
 from site_agent.trainer.init import THETA_FILE, InitSettings, initialise
 from site_agent.trainer.llama import LlamaTrainer, make_repeatable, site_source
 from site_agent.trainer.metrics import read_metrics
@@ -212,8 +215,31 @@ def test_killed_at_every_failpoint_in_one_and_in_successor_allocations(bench: Be
     assert report.ready_at > 0
 
 
+HARNESS = """
+import json, sys
+model, tasks, output = sys.argv[1:]
+assert json.load(open(model + "/config.json"))["model_type"] == "llama"
+results = {"results": {tasks: {"acc,none": 0.5}}, "versions": {tasks: 1}, "n-samples": {tasks: {"effective": 900}}}
+json.dump(results, open(output + "/results.json", "w"))
+"""
+
+
+def benchmark(directory: Path) -> TaskPlan:
+    """Tasks of a site: a file, one that is gone, and one of a command."""
+    items = [{"context": "eins", "choices": [" a", " bb"], "answer": n} for n in (0, 1)]
+    (directory / "items").write_text("".join(f"{json.dumps(item)}\n" for item in items))
+    (directory / "harness.py").write_text(HARNESS)
+    command = (sys.executable, str(directory / "harness.py"), "{model}", "{tasks}", "{output}")
+    tasks = (
+        Task(name="quiz", language="de", path=str(directory / "items")),
+        Task(name="gone", language="fr", path=str(directory / "gone")),
+        Task(name="harness", language="de", harness_task="harness_de"),
+    )
+    return TaskPlan(tasks=tasks, command=command)
+
+
 def test_evaluates_while_it_waits_and_says_how_fast_it_is(bench: Bench, tmp_path: Path) -> None:
-    allocation = Allocation(bench, tmp_path / "run", "a1", max_idle_seconds=60.0)
+    allocation = Allocation(bench, tmp_path / "run", "a1", max_idle_seconds=60.0, evaluation=benchmark(tmp_path))
     spool = JobSpool(allocation.fs, allocation.run, Claim(execution="agent", fencing=0))
     order = EvaluationOrder(
         id=1,
@@ -225,8 +251,10 @@ def test_evaluates_while_it_waits_and_says_how_fast_it_is(bench: Bench, tmp_path
     initial = replace(order, id=2, request=4, num_commits=0, versions=(0, 0), chains=((), ()))
     for ordered in (order, initial):
         write_record(allocation.fs, AllocationPaths().evaluation(ordered.id), ordered)
+    write_record(allocation.fs, AllocationPaths().task_order(1), replace(order, id=1))
     process = allocation.start_command()
-    last_files = (AllocationPaths().evaluation_result(2), AllocationPaths().update(NUM_ROUNDS - 1))
+    paths = AllocationPaths()
+    last_files = (paths.evaluation_result(2), paths.task_result(1), paths.update(NUM_ROUNDS - 1))
     wait_for(lambda: all(map(allocation.fs.exists, last_files)) or process.poll() is not None)
     write_record(allocation.fs, AllocationPaths().stop, StopOrder(reason="completed"))
     _, errors = process.communicate(timeout=60)
@@ -236,7 +264,16 @@ def test_evaluates_while_it_waits_and_says_how_fast_it_is(bench: Bench, tmp_path
     assert [s.language for s in trained] == ["de", "fr"]
     assert all(before.bits_per_byte > after.bits_per_byte for before, after in zip(untrained, trained, strict=True))
     assert 7.5 < untrained[0].bits_per_byte < 8.5
-    check(bench, allocation)
+    check(bench, allocation)  # whatever was scored in between: training has the same bits
+    tasks = read_record(allocation.fs, AllocationPaths().task_result(1), TaskFile)
+    assert tasks is not None
+    assert tasks.problems == ("gone fr: expected a file of items, found: No such file or directory",)
+    assert [(s.task, s.metric, s.num_items) for s in tasks.scores] == [
+        ("quiz", "acc", 2),
+        ("quiz", "acc_norm", 2),
+        ("harness", "acc", 900),
+    ]
+    assert tasks.num_commits == NUM_ROUNDS
     lines = list(read_metrics(allocation.run.read(RunPaths().metrics)))
     assert [line["num_steps"] for line in lines] == list(range(1, 3 * NUM_ROUNDS + 1))
     report = read_record(allocation.fs, AllocationPaths().report, JobReport)

@@ -61,6 +61,17 @@ id = "beta"
 """
 
 
+QUIZ = {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}
+EVALUATION = """
+[evaluation]
+every_commits = 2
+[[evaluation.tasks]]
+name = "quiz"
+language = "de"
+path = "../quiz.jsonl"
+"""
+
+
 class Cron:
     """Starts `site-agent tick` again and again, one after the other; each must end with 0."""
 
@@ -184,6 +195,9 @@ def set_up(desk: Desk) -> str:
     desk.type("site-agent init alpha --request alpha.req --data texts/alpha --languages de,fr")
     assert desk.json("site-agent init beta --request beta.req --data texts/beta --languages et,fi")["site"] == "beta"
     desk.type("site-agent init alpha --request alpha.req --data texts/alpha --languages de,fr", code=2)
+    for site in ("alpha", "beta"):
+        (desk.base / "quiz.jsonl").write_text(f"{json.dumps(QUIZ)}\n" * 5)
+        (desk.base / site / "site.toml").open("a").write(EVALUATION)
     assert "no roster is installed" in desk.type("site-agent tick alpha", code=2)
     signed = desk.json("federation consortium sign root coordinator.req operator.req beta.req --out roster")
     assert (signed["version"], signed["complete"], signed["root"]) == (1, True, fingerprint)
@@ -321,7 +335,12 @@ def resume_and_finish(desk: Desk) -> None:
     assert documents[-1]["state"] == "completed"
     assert documents[-1]["commits"] == NUM_ROUNDS
     desk.wait(lambda: evaluated(show(desk)), "the last evaluations")
+    found = desk.wait(lambda: scored(show(desk)), "the last scores of tasks")
+    assert {score["num_items"] for scores in found for score in scores} == {5}
+    assert all("bits per byte" in line for line in show(desk)["disagreements"])
     printed = desk.type("coordinator run show first --as olga")
+    assert "quiz  de        acc_norm  beta" in printed
+    assert f"tasks of the model of {NUM_ROUNDS} commits: 2 scores" in desk.type("site-agent status alpha")
     assert f"COMPLETED  {NUM_ROUNDS}/{NUM_ROUNDS} rounds committed" in printed
     assert "reverted" in printed
     (run,) = desk.json("site-agent run list alpha --all")
@@ -332,6 +351,12 @@ def evaluated(document: Any) -> bool:
     """Whether both sites have scored the final model."""
     sites = {e["site"] for e in document["evaluations"] if e["commits"] == NUM_ROUNDS}
     return sites == {"alpha", "beta"}
+
+
+def scored(document: Any) -> Any:
+    """The scores of a task by both sites, of the final model, once they are there."""
+    found = {e["site"]: e["scores"] for e in document["tasks"] if e["commits"] == NUM_ROUNDS}
+    return list(found.values()) if found.keys() == {"alpha", "beta"} else None
 
 
 def export(desk: Desk) -> None:

@@ -23,7 +23,7 @@ from federation.codecs.payload import encode_vector
 from federation.codecs.registry import get_codec
 from federation.durable import FileSystem
 from federation.durable.real import RealFileSystem
-from federation.leaves import EvaluationRecordedV1, Leaf, RoundSealedV1, VerdictV1
+from federation.leaves import EvaluationRecordedV1, Leaf, RoundSealedV1, TasksEvaluatedV1, VerdictV1
 from federation.ledger.log import Ledger
 from federation.merkle import blob_digest
 from federation.messages import CommandKind, Update, UpdateOffer
@@ -117,7 +117,8 @@ class Bench:
 
     def _resigned(self, forged: "Bench", directory: Path, leaf: Leaf) -> Leaf:
         body = leaf.body
-        for name, kind in (("update_digest", dsse.UPDATE_TYPE), ("evidence_digest", dsse.EVALUATION_TYPE)):
+        evaluated = dsse.TASKS_TYPE if isinstance(body, TasksEvaluatedV1) else dsse.EVALUATION_TYPE
+        for name, kind in (("update_digest", dsse.UPDATE_TYPE), ("evidence_digest", evaluated)):
             digest = getattr(body, name, "")
             if digest:
                 payload = dsse.peek_payload(blob_of(directory, digest).read_bytes(), kind)
@@ -138,7 +139,7 @@ def build(base: Path, num_fragments: int, codec: str = "int4") -> Bench:
         world.command(CommandKind.RUN_ROLLBACK, number=0)
         until(world, lambda run: run.reverted_at >= 0)
 
-    setting = Setting(num_sites=3, num_fragments=num_fragments, num_rounds=4, codec=codec, patient=False)
+    setting = Setting(num_sites=3, num_fragments=num_fragments, num_rounds=4, codec=codec, patient=False, tasks_every=1)
     return build_with(base, World(seed=3, setting=setting), begin, go_on)
 
 
@@ -275,7 +276,7 @@ def _with_names(leaf: Leaf, names: dict[str, str]) -> Leaf:
     body = leaf.body
     if isinstance(body, VerdictV1):
         body = replace(body, update_digest=names.get(body.update_digest, body.update_digest))
-    elif isinstance(body, EvaluationRecordedV1):
+    elif isinstance(body, EvaluationRecordedV1 | TasksEvaluatedV1):
         body = replace(body, evidence_digest=names[body.evidence_digest])
     elif isinstance(body, RoundSealedV1):
         sealed = tuple(replace(update, update_digest=names[update.update_digest]) for update in body.updates)

@@ -27,6 +27,7 @@ STRICT = {
     "Manifest": (wire.manifest_from_bytes, wire.manifest_to_bytes),
     "Update": (wire.update_from_bytes, wire.update_to_bytes),
     "Evaluation": (wire.evaluation_from_bytes, wire.evaluation_to_bytes),
+    "TaskEvaluation": (wire.tasks_from_bytes, wire.tasks_to_bytes),
     "KeyRequest": (wire.request_from_bytes, wire.request_to_bytes),
 }
 """Documents of which only the one encoding is accepted."""

@@ -323,6 +323,22 @@ def evaluation_of_nobody(leaves: list[Leaf], copy: Path) -> tuple[list[Leaf], in
     return changed(leaves, index, evidence_digest=forged), index
 
 
+def other_task_score(leaves: list[Leaf], copy: Path) -> tuple[list[Leaf], int]:
+    """A better score of a task than the site signed, with an interval that fits."""
+    index = index_of(leaves, lv.TasksEvaluatedV1)
+    first, *rest = leaves[index].body.scores
+    return changed(leaves, index, scores=(replace(first, score=0.99, high=1.0), *rest)), index
+
+
+def tasks_of_nobody(leaves: list[Leaf], copy: Path) -> tuple[list[Leaf], int]:
+    """Scores of tasks that the coordinator made up."""
+    index = index_of(leaves, lv.TasksEvaluatedV1)
+    data = blob_of(copy, leaves[index].body.evidence_digest).read_bytes()
+    payload = dsse.peek_payload(data, dsse.TASKS_TYPE)
+    forged = put_blob(copy, dsse.sign_envelope(dsse.TASKS_TYPE, payload, signing.generate_key()))
+    return changed(leaves, index, evidence_digest=forged), index
+
+
 def many(kind: type, count: int, make: Callable[[Leaf], lv.Body], **values: object) -> Lie:
     """The same leaf again and again; the last one is too many."""
 

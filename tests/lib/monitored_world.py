@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A consortium and an agent in which everything that metrics tell of has happened at least once."""
 
-from dataclasses import dataclass, replace
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import Any
 
 from agent_situations import RUN as AGENT_RUN
@@ -21,6 +20,8 @@ from federation.messages import (
     ParticipationReport,
     Phase,
     RoundDeclined,
+    RunBudget,
+    SiteFacts,
     SiteStatus,
 )
 from federation.rpc.status import CourierStatus
@@ -42,30 +43,24 @@ DAY = 86_400.0
 HOUR = 3600.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class TellingStatus(SiteStatus):
-    """A report of an agent that says something of its certificate, queue and budgets."""
-
-    facts: Any
-
-
-def facts(**changes: Any) -> SimpleNamespace:
-    """What such an agent says, with changes to its one budget."""
+def facts(**changes: Any) -> SiteFacts:
+    """What a site says of its certificate, queue and budget, with changes to the latter."""
     budget = {
         "run": "demo",
         "gpu_hours_effective": 60.0,
         "gpu_hours_discarded": 10.0,
-        "gpu_hours_idle": 5.0,
+        "gpu_hours_open": 2.0,
+        "gpu_hours_idle": 3.0,
         "gpu_hours_limit": 100.0,
         "native_unit": "core-hours",
         "native_spent": 600.0,
         "native_limit": 1000.0,
         "forecast_gpu_hours": 40.0,
     }
-    return SimpleNamespace(
+    return SiteFacts(
         certificate_not_after_us=1_700_000_000_000_000,
-        queue_wait_seconds=90.0,
-        budgets=(SimpleNamespace(**(budget | changes)),),
+        queue_wait_seconds=90,
+        budgets=(RunBudget(**(budget | changes)),),
     )
 
 
@@ -84,7 +79,7 @@ def report(world: World, site: str, **changes: Any) -> None:
         "blobs_wanted": ("b" * 64,),
         "measured_round_trip_seconds": 4,
     }
-    status = TellingStatus(ledger_size=0, facts=facts()) if changes.pop("tells", False) else SiteStatus(ledger_size=0)
+    status = SiteStatus(ledger_size=0, facts=facts() if changes.pop("tells", False) else None)
     world.seen = world.seen.seen(site, replace(status, **(values | changes)), world.now)
 
 
@@ -129,13 +124,13 @@ def evaluated(world: World, site: str, num_commits: int, **scores: float) -> Non
 
 
 def eventful_world() -> World:
-    """Two commits, the newer one reverted by nobody; a third round is open, and its run paused."""
+    """Two commits; a third round is open, and the run is paused."""
     world = World(num_rounds=5, bounds=replace(BOUNDS, max_round_seconds=400))
     evaluated(world, "alpha", 0, fi=2.0, mt=3.0)
     for number in (0, 1):
         world.ready()
         world.tick(100)
-        committed(world, number)
+        committed(world, number, cosine=0.5 - number / 4)
     evaluated(world, "alpha", 2, fi=1.5, mt=3.5)
     world.ready()
     world.tick(100)

@@ -264,6 +264,7 @@ def types_table() -> str:
         "message (header and body)": (dsse.MESSAGE_TYPE, "open"),
         "update's descriptor": (dsse.UPDATE_TYPE, "strict"),
         "evaluation": (dsse.EVALUATION_TYPE, "strict"),
+        "task evaluation": (dsse.TASKS_TYPE, "strict"),
         "roster": (dsse.ROSTER_TYPE, "open"),
         "key request": (dsse.REQUEST_TYPE, "strict"),
     }

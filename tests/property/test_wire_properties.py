@@ -18,7 +18,7 @@ from federation.errors import LimitExceededError, ProtocolError, UnknownLeafErro
 from federation.ids import SLUG_PATTERN
 from federation.leaves import Leaf
 from federation.manifest import Manifest
-from federation.messages import Evaluation, Message, Update
+from federation.messages import Evaluation, Message, TaskEvaluation, Update
 from federation.roster import KeyRequest, Roster
 from federation.v1 import (
     checkpoint_pb2,
@@ -39,6 +39,7 @@ DOCUMENTS: dict[str, Pair] = {
     "manifest": (Manifest, manifest_pb2.Manifest, wire.manifest_to_bytes, wire.manifest_from_bytes),
     "update": (Update, update_pb2.Update, wire.update_to_bytes, wire.update_from_bytes),
     "evaluation": (Evaluation, update_pb2.Evaluation, wire.evaluation_to_bytes, wire.evaluation_from_bytes),
+    "tasks": (TaskEvaluation, update_pb2.TaskEvaluation, wire.tasks_to_bytes, wire.tasks_from_bytes),
     "roster": (Roster, roster_pb2.Roster, wire.roster_to_bytes, wire.roster_from_bytes),
     "request": (KeyRequest, roster_pb2.KeyRequest, wire.request_to_bytes, wire.request_from_bytes),
 }

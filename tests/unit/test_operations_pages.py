@@ -43,6 +43,7 @@ PAGES = [
         "notifications.md",
         "exports.md",
         "monitoring.md",
+        "evaluation.md",
     )
 ]
 PROGRAMS: dict[str, click.Command] = {"site-agent": cli, "coordinator": coordinator_cli, "federation": federation}

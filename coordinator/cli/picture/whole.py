@@ -11,6 +11,7 @@ from coordinator.cli.picture.ledger_rows import ledger_lines, short_ledger_line
 from coordinator.cli.picture.round_rows import round_lines
 from coordinator.cli.picture.scores import Scores, scores_of, summary_lines, table_lines
 from coordinator.cli.picture.site_rows import missed_lines, site_lines
+from coordinator.cli.picture.task_rows import disagreement_lines, task_lines
 from coordinator.cli.picture.words import Document, newest_moment
 from federation.cli.lines import first_lines, wrapped
 
@@ -70,7 +71,7 @@ def _everything(document: Document, scores: Scores | None, now: float, width: in
     lines = [*site_lines(document, now, width), *missed_lines(document, width), *round_lines(document, now, width)]
     if scores is not None:
         lines += [*summary_lines(document, scores, width), *table_lines(scores, width)]
-    return lines
+    return [*lines, *task_lines(document, width), *disagreement_lines(document, width)]
 
 
 def _fitted(document: Document, scores: Scores | None, now: float, width: int, room: int) -> list[Text]:

@@ -8,11 +8,13 @@ from coordinator.dashboard.charts import Chart, Series
 from coordinator.dashboard.page import Figure, Figures, Links, Notice, Page
 from coordinator.dashboard.pages.request import Asked
 from coordinator.dashboard.pages.site_facts import tokens_by_language
+from coordinator.dashboard.pages.tasks import task_table
 from coordinator.dashboard.scores import Score, Scores, macro_average
 from coordinator.dashboard.tables import Kind, Link, Table, columns
 from federation.languages import ORDER, SETS, Group, Language, find, sort_key
-from federation.ledger_state import RunState
+from federation.ledger_state import Run, RunState
 
+NUM_DISAGREEMENTS = 5
 NUM_ROUNDS = 12
 """Newest evaluated models beside each other."""
 
@@ -34,12 +36,13 @@ def languages_page(asked: Asked) -> Page:
         nav="languages",
         query={"run": run.id},
         trail=(Link(text=f"Run {run.id}", href=f"/run/{run.id}"),),
-        notices=(*asked.faults(), *_unknown(scores)),
+        notices=(*asked.faults(), *_unknown(scores), *_disagreements(asked, run)),
         sections=(
             _figures(scores, codes),
             *((Links(title="Other runs", items=others),) if others else ()),
             _table(scores, codes, tokens_by_language(asked.view.observations, run.id)),
             _chart(scores, codes),
+            task_table(run),
             _by_round(scores, codes),
         ),
     )
@@ -104,6 +107,16 @@ def _unknown(scores: Scores) -> list[Notice]:
     if not unknown:
         return []
     return [Notice(tone="warn", text=f"Sites scored languages that nobody here knows: {', '.join(unknown[:20])}.")]
+
+
+def _disagreements(asked: Asked, run: Run) -> list[Notice]:
+    """Sites that say different things about the same model."""
+    found = asked.view.history.disagreements(run)
+    notices = [Notice(tone="warn", text=f"Sites disagree: {sentence}") for sentence in found[:NUM_DISAGREEMENTS]]
+    if len(found) > NUM_DISAGREEMENTS:
+        more = f"Sites disagree in {len(found) - NUM_DISAGREEMENTS} further cases: `coordinator run show --json`."
+        notices.append(Notice(tone="warn", text=more))
+    return notices
 
 
 def _table(scores: Scores, codes: dict[str, str], tokens: Mapping[str, int]) -> Table:

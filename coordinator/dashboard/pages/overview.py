@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from coordinator.dashboard.page import Figure, Figures, Notice, Page
+from coordinator.dashboard.page import Figure, Figures, Page
 from coordinator.dashboard.pages.progress import progress_of
 from coordinator.dashboard.pages.request import Asked
 from coordinator.dashboard.pages.words import state_words
@@ -20,7 +20,7 @@ def overview(asked: Asked) -> Page:
         title="Overview",
         path="/",
         nav="overview",
-        notices=(*asked.faults(), *_attention(asked)),
+        notices=(*asked.faults(), *asked.attention()),
         sections=(_figures(asked), _runs(runs), _witnesses(asked)),
     )
 
@@ -107,12 +107,3 @@ def _witnesses(asked: Asked) -> Table:
         rows=tuple(rows),
         empty="No site is in the roster yet.",
     )
-
-
-def _attention(asked: Asked) -> list[Notice]:
-    """Runs that somebody has to look at."""
-    return [
-        Notice(tone="warn", text=f"Run {run.id} is paused: {run.pause.sentence}", href=f"/run/{run.id}")
-        for _, run in sorted(asked.view.state.runs.items())
-        if run.state is RunState.PAUSED and run.pause is not None
-    ]

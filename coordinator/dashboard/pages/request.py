@@ -8,6 +8,8 @@ from typing import Final
 from coordinator.dashboard.follower import View
 from coordinator.dashboard.liveness import Liveness
 from coordinator.dashboard.page import Notice
+from coordinator.notices.memory import Told
+from coordinator.notices.notice import Severity
 from federation.durable import FileSystem
 from federation.errors import UsageError
 from federation.ledger_state import Run
@@ -25,6 +27,7 @@ class Asked:
         auditor: whether the viewer may see an auditor's pages.
         fs: of the coordinator's directory, for the few pages that read documents.
         public: fields of the public page, as coordinator.toml names them.
+        told: what is the case and somebody should know.
     """
 
     view: View
@@ -34,6 +37,7 @@ class Asked:
     auditor: bool = False
     query: Mapping[str, str] = field(default_factory=dict)
     public: tuple[str, ...] = ()
+    told: tuple[Told, ...] = ()
 
     def run(self, name: str) -> Run:
         """The run of that name. Raises UsageError."""
@@ -48,6 +52,12 @@ class Asked:
         text = self.query.get(key, "")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
+    def attention(self, run: str = "", site: str = "") -> tuple[Notice, ...]:
+        """What somebody should look at: all of it, or what concerns a run or a site."""
+        notices = [told.notice for told in self.told]
+        chosen = [n for n in notices if (not run or n.subject_run == run) and (not site or n.subject_site == site)]
+        return tuple(Notice(tone=_TONES[n.severity], text=f"{n.what} {n.why}", advice=n.advice) for n in chosen)
+
     def faults(self) -> tuple[Notice, ...]:
         """What is wrong with what is shown, on every page."""
         found = [Notice(tone="bad", text=fault, advice=_ADVICE) for fault in self.view.faults]
@@ -57,6 +67,7 @@ class Asked:
         return tuple(found)
 
 
+_TONES: Final = {Severity.CRITICAL: "bad", Severity.WARNING: "warn", Severity.INFO: ""}
 _ADVICE: Final = "`federation verify` on the coordinator's directory lists all damage."
 
 

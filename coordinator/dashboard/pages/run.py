@@ -25,7 +25,7 @@ def run_page(asked: Asked, name: str) -> Page:
         path=f"/run/{run.id}",
         nav="overview",
         trail=(Link(text="Overview", href="/"),),
-        notices=asked.faults(),
+        notices=(*asked.faults(), *asked.attention(run=run.id)),
         sections=(
             _figures(asked, run),
             _links(run),

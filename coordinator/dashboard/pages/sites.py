@@ -64,7 +64,7 @@ def site_page(asked: Asked, name: str) -> Page:
         path=f"/site/{name}",
         nav="sites",
         trail=(Link(text="Sites", href="/sites"),),
-        notices=asked.faults(),
+        notices=(*asked.faults(), *asked.attention(site=name)),
         sections=(
             _figures(asked, name),
             *((facts,) if facts is not None else ()),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One inner loop on any file systems, with a clock that only moves when the loop rests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from federation.durable.api import FileSystem
 from federation.manifest import Manifest
@@ -14,8 +14,9 @@ from site_agent.inner_loop.loop import InnerLoop
 from site_agent.inner_loop.parameters import LocalParameters
 from site_agent.inner_loop.patience import Patience
 from site_agent.inner_loop.reporter import Reporter
-from site_agent.inner_loop.seam import Evaluator, Float32Array
+from site_agent.inner_loop.seam import Evaluator, Float32Array, TaskScorer
 from site_agent.inner_loop.spool import JobSpool
+from site_agent.inner_loop.tasks import TaskQueue
 from site_agent.inner_loop.writer import Writer
 from site_agent.jobs import AllocationPaths, Claim, RunPaths, WorkOrder, read_record
 from site_agent.trainer.checkpoint import TrainingCheckpoints
@@ -75,6 +76,8 @@ def toy_loop(
     evaluator: Evaluator | None = None,
     writer: Writer | None = None,
     check_every: int = 1,
+    scorers: Sequence[TaskScorer] = (),
+    seconds: float = 0.0,
 ) -> InnerLoop:
     """An inner loop that has claimed its allocation; not begun."""
     order = order or work_order()
@@ -98,6 +101,7 @@ def toy_loop(
         reporter=Reporter(spool, MetricsLog(run, RunPaths().metrics), patience),
         patience=patience,
         writer=writer,
+        tasks=TaskQueue(spool, scorers, make_model, seconds),
     )
 
 

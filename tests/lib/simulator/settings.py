@@ -48,6 +48,7 @@ class Setting:
     Attributes:
         patient: every site is required and no bound ever ends (the final bits are then known beforehand); else a
             majority is enough and bounds are short.
+        tasks_every: commits between two evaluations of benchmark tasks; -1: none.
     """
 
     num_sites: int = 3
@@ -57,6 +58,7 @@ class Setting:
     codec: str = "int4"
     momentum: float = 0.9
     patient: bool = True
+    tasks_every: int = -1
 
     @property
     def sites(self) -> tuple[str, ...]:

@@ -171,7 +171,13 @@ class World:
         return Agent(
             fs=machine.fs,
             root=ROOT,
-            settings=AgentSettings(site=site, backoff_seconds=5.0, max_failures=10**6, adopt_grace_seconds=10.0),
+            settings=AgentSettings(
+                site=site,
+                backoff_seconds=5.0,
+                max_failures=10**6,
+                adopt_grace_seconds=10.0,
+                tasks_every=self.setting.tasks_every,
+            ),
             identity=identity,
             rosters=rosters_of(self.setting.num_sites),
             judge=judge,

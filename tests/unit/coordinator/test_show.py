@@ -101,3 +101,43 @@ def test_each_change_is_a_line_at_once_and_the_last_one_ends(monkeypatch: pytest
     ]
     assert rest.startswith("demo  ABORTED  1/2 rounds committed; alpha training\n")
     assert rest.endswith("ledger: 1 leaf, root 0000000000000000\n")
+
+
+# --- tasks ------------------------------------------------------------------------------------------------------------
+
+
+def tasks(site: str, commits: int, score: float, *names: str) -> dict[str, Any]:
+    made = {"language": "de", "task_version": "1", "metric": "acc", "num_items": 9, "score": score}
+    scored = [{**made, "task": name, "low": score - 0.1, "high": score + 0.1} for name in names]
+    return {"site": site, "commits": commits, "scores": scored}
+
+
+def test_the_newest_task_scores_of_each_site_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [
+        tasks("b", 0, 0.2, "quiz"),
+        tasks("a", 1, 0.5, "quiz"),
+        tasks("b", 1, 0.7, "quiz"),
+        tasks("b", 5, 0.9, "quiz"),
+    ]
+    lines = printed(document(commits=1, tasks=found), capsys)
+    start = lines.index("benchmark tasks (95 % interval)")
+    assert lines[start + 1 : start + 3] == [
+        "quiz de acc: 0.500 (0.400 to 0.600), a, 1 commit",
+        "quiz de acc: 0.700 (0.600 to 0.800), b, 1 commit",
+    ]
+
+
+def test_a_long_list_of_tasks_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"t{number:02}" for number in range(30)]
+    lines = printed(document(tasks=[tasks("a", 1, 0.5, *names)]), capsys)
+    assert "10 more: --json" in lines
+    assert any(line.startswith("t19 ") for line in lines)
+    assert not any(line.startswith("t20 ") for line in lines)
+
+
+def test_disagreements_are_told_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(document(disagreements=[f"finding {number}" for number in range(7)]), capsys)
+    assert [line for line in lines if (line.startswith("! ") and "case" in line) or "disagree" in line] == [
+        *(f"! sites disagree: finding {number}" for number in range(5)),
+        "! in 2 further cases: --json",
+    ]

@@ -12,7 +12,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from federation import dsse, egress, notes, wire
 from federation.egress import ALLOWED, BY_CONSTRUCTION, EgressRefusedError, check_outgoing, or_nothing, problems
 from federation.egress_words import STOCK, is_our_sentence, metric_line, outgoing_sentence
-from federation.leaves import LanguageScore, Reason
+from federation.leaves import LanguageScore, Reason, TaskScore
 from federation.messages import (
     Acknowledgement,
     AllocationReport,
@@ -31,6 +31,7 @@ from federation.messages import (
     SiteFacts,
     SiteStatus,
     SnapshotWanted,
+    TaskEvaluation,
     Telemetry,
     Update,
     UpdateOffer,
@@ -66,7 +67,13 @@ def texts(descriptor: Descriptor, skipped: frozenset[str] = frozenset()) -> Iter
 def outgoing() -> set[tuple[str, str]]:
     """Of everything that a site's agent, courier or enrolment can send."""
     found = set(texts(message_pb2.Message.DESCRIPTOR, frozenset(FROM_ELSEWHERE)))
-    for message in (update_pb2.Update, update_pb2.Evaluation, envelope_pb2.Envelope, roster_pb2.KeyRequest):
+    for message in (
+        update_pb2.Update,
+        update_pb2.Evaluation,
+        update_pb2.TaskEvaluation,
+        envelope_pb2.Envelope,
+        roster_pb2.KeyRequest,
+    ):
         found |= set(texts(message.DESCRIPTOR))
     for descriptor in courier_pb2.DESCRIPTOR.message_types_by_name.values():
         if descriptor.name not in TO_SITES | OF_OPERATORS:
@@ -119,6 +126,18 @@ EVALUATION = Evaluation(
     versions=(0,),
     scores=(LanguageScore(language="deu_Latn", bits_per_byte=1.0, num_bytes=1),),
 )
+TASKS = TaskEvaluation(
+    run="r",
+    site="a",
+    request=0,
+    num_commits=0,
+    versions=(0,),
+    scores=(
+        TaskScore(
+            task="belebele", language="de", task_version="1", metric="acc", num_items=1, score=0.5, low=0.1, high=0.9
+        ),
+    ),
+)
 STATUS = SiteStatus(
     ledger_size=3,
     allocations=(AllocationReport(run="r", allocation="a1", state=AllocationState.READY, seconds_left=-1),),
@@ -157,6 +176,17 @@ def evaluation(found: Evaluation) -> EvaluationOffer:
     return EvaluationOffer(signed_evaluation=dsse.sign_envelope(dsse.EVALUATION_TYPE, payload, KEY))
 
 
+def evaluation_of_type(kind: str) -> EvaluationOffer:
+    """A good evaluation under another type."""
+    return EvaluationOffer(signed_evaluation=dsse.sign_envelope(kind, wire.evaluation_to_bytes(EVALUATION), KEY))
+
+
+def tasks(**changes: object) -> EvaluationOffer:
+    """Scores of tasks, signed, with another value in the first one."""
+    found = replace(TASKS, scores=(replace(TASKS.scores[0], **changes),))
+    return EvaluationOffer(signed_evaluation=dsse.sign_envelope(dsse.TASKS_TYPE, wire.tasks_to_bytes(found), KEY))
+
+
 def note() -> bytes:
     checkpoint = notes.Checkpoint(origin="Test/ledger", size=7, root=bytes(32))
     return notes.cosign(notes.sign_checkpoint(checkpoint, "Test/ledger", KEY), "test/site/a", KEY, 1_700_000_000)
@@ -170,6 +200,7 @@ GOOD: tuple[MessageBody, ...] = (
     RoundDeclined(run="r", round=1, reason=Reason.LATE, sentence="the job has entered round 12 already"),
     offer(UPDATE),
     evaluation(EVALUATION),
+    tasks(),
     Cosignature(size=7, root=DIGEST, note=note()),
     Telemetry(run="r", allocation="a1", lines=('{"loss": 1.5, "step": 3}',)),
 )
@@ -208,6 +239,8 @@ BAD: tuple[tuple[MessageBody, str], ...] = (
     (UpdateOffer(signed_update=CANARY.encode()), "UpdateOffer.signed_update"),
     (UpdateOffer(signed_update=dsse.sign_envelope(dsse.MESSAGE_TYPE, b"x", KEY)), "UpdateOffer.signed_update"),
     (evaluation(replace(EVALUATION, scores=(LanguageScore(language=CANARY, bits_per_byte=1, num_bytes=1),))), "Eval"),
+    *((tasks(**{name: f"{CANARY} text"}), "Eval") for name in ("task", "language", "task_version", "metric")),
+    (evaluation_of_type(dsse.UPDATE_TYPE), "EvaluationOffer.signed_evaluation"),
     (Cosignature(size=7, root=DIGEST, note=note() + CANARY.encode() + b"\n"), "Cosignature.note"),
     (Cosignature(size=7, root=DIGEST, note=b"\xff"), "Cosignature.note"),
     (LedgerTail(first_index=0, leaves=(CANARY.encode(),), checkpoint=b""), "LedgerTail.leaves"),

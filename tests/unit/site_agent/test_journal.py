@@ -8,8 +8,8 @@ from agent_situations import RUN, SITE, digest_of
 
 from federation.durable.simulated import SimulatedCrash, SimulatedFileSystem
 from federation.errors import CorruptObjectError, InvalidTransition
-from federation.leaves import LanguageScore, Reason
-from federation.messages import Evaluation, Update
+from federation.leaves import LanguageScore, Reason, TaskScore
+from federation.messages import Evaluation, TaskEvaluation, Update
 from site_agent.agent_state import fold
 from site_agent.entries import (
     AllocationEnded,
@@ -25,6 +25,7 @@ from site_agent.entries import (
     Posted,
     RoundIssued,
     RoundRefused,
+    TasksSigned,
     UpdateSigned,
 )
 from site_agent.journal import Journal
@@ -53,6 +54,18 @@ EVALUATION = Evaluation(
     versions=(1, 0),
     scores=(LanguageScore(language="de", bits_per_byte=2.5, num_bytes=7),),
 )
+TASKS = TaskEvaluation(
+    run=RUN,
+    site="alpha",
+    request=0,
+    num_commits=0,
+    versions=(0,),
+    scores=(
+        TaskScore(
+            task="quiz", language="de", task_version="1", metric="acc", num_items=9, score=0.5, low=0.2, high=0.8
+        ),
+    ),
+)
 ONE_OF_EACH: tuple[Entry, ...] = (
     EpochBegan(epoch=1),
     ManifestAnswered(run=RUN, manifest_digest=digest_of("m"), accepted=True, reason=Reason.NONE, sentence="yes"),
@@ -61,6 +74,7 @@ ONE_OF_EACH: tuple[Entry, ...] = (
     RoundIssued(run=RUN, round=3, allocation=1),
     UpdateSigned(update=UPDATE, at_us=3),
     EvaluationSigned(evaluation=EVALUATION, allocation=1),
+    TasksSigned(evaluation=TASKS, allocation=1, problems=("one has no file",)),
     RoundRefused(run=RUN, round=4, reason=Reason.JOB_FAILED, sentence="no"),
     AllocationStopped(run=RUN, number=1, reason="refused", at_us=4),
     AllocationEnded(run=RUN, number=1, failed=False, reason="stopped", sentence="", at_us=5),

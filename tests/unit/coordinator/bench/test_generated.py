@@ -146,11 +146,13 @@ def test_sites_report_where_they_are(made: Generated) -> None:
 def test_step_metrics_are_what_leaves_a_site(made: Generated) -> None:
     fs, run = RealFileSystem(made.directory), made.state.runs[RUN]
     for site in made.setting.sites:
-        lines = fs.read(f"telemetry/{site}.jsonl").decode().splitlines()
-        assert lines
-        assert all(metric_line(line) == line for line in lines)
+        lines = [json.loads(line) for line in fs.read(f"telemetry/{site}.jsonl").decode().splitlines()]
+        assert {line.pop("run") for line in lines} == {RUN}
+        times = [line.pop("at") for line in lines]
+        assert times == sorted(times)
+        assert all(json.loads(metric_line(json.dumps(line))) == line for line in lines)
         admitted = {n for n, found in run.rounds.items() if site in {v.site for v in found.admitted()}}
-        assert admitted <= {json.loads(line)["round"] for line in lines}
+        assert admitted <= {line["round"] for line in lines}
 
 
 def test_loss_falls_and_scores_get_better(tmp_path: Path) -> None:
@@ -166,7 +168,7 @@ def test_a_longer_history_has_every_kind_of_leaf_and_many_outcomes(tmp_path: Pat
     found = small(tmp_path / "long", num_rounds=120, num_sites=6, evaluate_every=30)
     bodies = [leaf.body for leaf in found.ledger.leaves()]
     missing = set(lv.Body.__args__) - {type(body) for body in bodies}
-    assert missing == {lv.RunAbortedV1, lv.RunCompletedV1, lv.SiteRevokedV1, lv.SiteReadmittedV1}
+    assert missing == {lv.RunAbortedV1, lv.RunCompletedV1, lv.SiteRevokedV1, lv.SiteReadmittedV1, lv.TasksEvaluatedV1}
     verdicts = [body for body in bodies if isinstance(body, lv.VerdictV1)]
     assert {v.outcome for v in verdicts} >= {Outcome.ADMITTED, Outcome.REJECTED, Outcome.MISSED, Outcome.DECLINED}
     assert all(v.sentence for v in verdicts if v.outcome is not Outcome.ADMITTED)
@@ -217,7 +219,7 @@ def test_hostile_texts_are_in_the_ledger_and_beside_it(hostile: Generated) -> No
     assert any("<script>" in language for language in languages)
     fs = RealFileSystem(hostile.directory)
     assert "torn.json" in fs.list(observation_store.STATUS)
-    assert b"NaN" in fs.read(f"telemetry/{hostile.setting.sites[0]}.jsonl")
+    assert b"<script>" in fs.read(f"telemetry/{hostile.setting.sites[0]}.jsonl")
     assert set(observation_store.load(fs).sites) >= set(hostile.setting.sites)
 
 

@@ -5,20 +5,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from monitored_world import HOUR, TellingStatus, facts
+from monitored_world import HOUR, facts
 
 from coordinator.metrics.facts import MAX_BUDGETS, SiteFacts, facts_of
 from federation.messages import SiteStatus
 
 
 def told(**changes: Any) -> SiteFacts:
-    return facts_of(TellingStatus(ledger_size=0, facts=facts(**changes)))
+    return facts_of(SiteStatus(ledger_size=0, facts=facts(**changes)))
 
 
 def test_an_agent_that_says_nothing_of_it() -> None:
     assert facts_of(SiteStatus(ledger_size=0)) == SiteFacts()
-    assert facts_of(TellingStatus(ledger_size=0, facts=None)) == SiteFacts()
-    assert facts_of(TellingStatus(ledger_size=0, facts=SimpleNamespace())) == SiteFacts()
+    assert facts_of(SiteStatus(ledger_size=0, facts=None)) == SiteFacts()
+    assert facts_of(SiteStatus(ledger_size=0, facts=SimpleNamespace())) == SiteFacts()
 
 
 def test_hours_become_seconds() -> None:
@@ -37,7 +37,8 @@ def test_hours_become_seconds() -> None:
         ({"gpu_hours_limit": None}, 0.6),
         ({"gpu_hours_limit": None, "native_limit": None}, None),
         ({"gpu_hours_limit": 0.0, "native_limit": 0}, None),
-        ({"gpu_hours_idle": None}, 0.7),
+        ({"gpu_hours_open": None}, 0.73),
+        ({"gpu_hours_limit": None, "native_unit": ""}, None),
     ],
 )
 def test_the_tightest_limit_counts(changes: dict[str, Any], ratio: float | None) -> None:
@@ -54,6 +55,6 @@ def test_what_is_no_amount_is_left_out(value: Any) -> None:
 
 def test_there_is_an_end_to_what_is_read() -> None:
     many = SimpleNamespace(budgets=tuple(SimpleNamespace(run=f"r{n}") for n in range(2 * MAX_BUDGETS)))
-    assert len(facts_of(TellingStatus(ledger_size=0, facts=many)).budgets) == MAX_BUDGETS
+    assert len(facts_of(SiteStatus(ledger_size=0, facts=many)).budgets) == MAX_BUDGETS
     no_list = SimpleNamespace(budgets="budgets")
-    assert facts_of(TellingStatus(ledger_size=0, facts=no_list)).budgets == ()
+    assert facts_of(SiteStatus(ledger_size=0, facts=no_list)).budgets == ()

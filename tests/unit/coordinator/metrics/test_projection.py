@@ -191,13 +191,14 @@ def test_counters_do_not_fall_when_a_commit_is_reverted() -> None:
     before = {
         s.metric.name + str(s.labels): s.value for s in samples(snapshot_of(world)) if s.metric.kind is Kind.COUNTER
     }
-    assert value(world, metric.COSINE, "demo", "alpha") == 0.5
+    assert value(world, metric.COSINE, "demo", "alpha") == 0.25
     world.command(CommandKind.RUN_ROLLBACK, number=0)
     after = {
         s.metric.name + str(s.labels): s.value for s in samples(snapshot_of(world)) if s.metric.kind is Kind.COUNTER
     }
     assert all(after[name] >= count for name, count in before.items())
     assert value(world, metric.REVERTED, "demo") == 1
+    assert value(world, metric.COSINE, "demo", "alpha") == 0.5, "of the commit before"
     assert value(world, metric.RUN_COMMITS, "demo") == 1
 
 
