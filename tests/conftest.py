@@ -16,6 +16,10 @@ if REQUIRE_ALL:
     settings.load_profile("repeatable")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", default="", help="directory that tests of the dashboard leave screenshots in")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "device: needs an accelerator, may be skipped where there is none")
 

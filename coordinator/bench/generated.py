@@ -30,7 +30,9 @@ from coordinator.bench import reports
 from coordinator.bench.beginning import beginning, moved
 from coordinator.bench.directory import consortium_of, make_directory, roster_leaf
 from coordinator.bench.history import History
+from coordinator.bench.phase_reports import PhaseReports
 from coordinator.bench.setting import LANGUAGES, Setting
+from coordinator.phases import PhaseLog
 from coordinator.telemetry import TelemetryStore
 from federation import leaves as lv
 from federation import notes
@@ -66,6 +68,7 @@ class Generated:
     ledger: Ledger
     history: History
     telemetry: TelemetryStore
+    phases: PhaseReports
 
     @property
     def state(self) -> Federation:
@@ -208,12 +211,14 @@ def _generated(
         ledger=ledger,
         history=history,
         telemetry=TelemetryStore(RealFileSystem(directory)),
+        phases=PhaseReports(PhaseLog(RealFileSystem(directory))),
     )
 
 
 def _report(found: Generated, now_us: int) -> None:
     """Everything that lies beside the leaves."""
     fs, (talking, silent) = RealFileSystem(found.directory), _witnesses(found)
+    found.phases.write(found.history, offset_us=found.history.origin_us)
     reports.write_telemetry(found.history, found.telemetry)
     if found.setting.hostile:
         reports.write_hostile_telemetry(found.setting, found.telemetry, now_us / 1e6)
@@ -226,6 +231,7 @@ def _report(found: Generated, now_us: int) -> None:
 
 def _report_again(found: Generated, batch: list[lv.Leaf]) -> None:
     now_us = batch[-1].at_us
+    found.phases.write(found.history, now_us=now_us)
     reports.write_telemetry(found.history, found.telemetry)
     reports.write_statuses(RealFileSystem(found.directory), found.history, now_us)
     if any(isinstance(leaf.body, lv.RoundCommittedV1) for leaf in batch):

@@ -6,6 +6,8 @@ The charts' library comes with the plotly distribution, which is never imported:
 
 import gzip
 import hashlib
+import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, resources
@@ -16,6 +18,8 @@ from federation.errors import ConfigError
 _TYPES: Final = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _OWN: Final = ("dashboard.css", "dashboard.js", "charts.js", "door.js", "theme.js", "icon.svg")
 _PLOTLY: Final = "plotly/package_data/plotly.min.js"
+_OWN_STYLE: Final = re.compile(rb'if\(!document\.getElementById\("([0-9a-f]{40,128})"\)\)')
+"""Where the library looks whether the styles of its maps, of which we draw none, are on the page already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +55,19 @@ def check_assets() -> None:
 def _plotly() -> bytes:
     try:
         found = [file for file in metadata.files("plotly") or () if str(file) == _PLOTLY]
-        return found[0].read_binary()
+        return _without_map_styles(found[0].read_binary())
     except (metadata.PackageNotFoundError, IndexError, OSError) as error:
         raise ConfigError(
             "the dashboard's charts need the plotly package, which is not installed here",
             advice="Install it: pip install 'hpc-federation[dashboard]'",
         ) from error
+
+
+def _without_map_styles(script: bytes) -> bytes:
+    """The library, told that the styles of its maps are there: adding them is against our content security policy."""
+    ids = json.dumps(sorted({found.decode() for found in _OWN_STYLE.findall(script)}))
+    made = 'Object.assign(document.createElement("template"), { id })'
+    return f"for (const id of {ids}) document.head.append({made});\n".encode() + script
 
 
 def _made(name: str, data: bytes) -> Asset:

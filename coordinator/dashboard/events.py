@@ -48,6 +48,7 @@ class Hub:
     gallery: Gallery
     clock: Callable[[], float]
     viewers: set[Viewer] = field(default_factory=set)
+    closing: bool = False
 
     def check_room(self) -> None:
         """Raises LimitExceededError: there are as many viewers as there may be."""
@@ -60,7 +61,7 @@ class Hub:
         try:
             yield HELLO
             self._give([viewer])
-            while True:
+            while not self.closing:
                 frame = await _next(viewer)
                 if viewer.who() is None:
                     yield GONE
@@ -68,6 +69,12 @@ class Hub:
                 yield frame
         finally:
             self.viewers.discard(viewer)
+
+    def close(self) -> None:
+        """Ends all streams: whoever stops the server would wait for them in vain."""
+        self.closing = True
+        for viewer in self.viewers:
+            viewer.arrived.set()
 
     def changed(self) -> None:
         """Gives every viewer its page as it is now, where that differs from what it has."""

@@ -4,6 +4,7 @@
 import asyncio
 import logging
 import os
+import signal
 import socket
 import time
 from dataclasses import dataclass
@@ -106,6 +107,7 @@ class DashboardServer:
         self.fs.write(ADDRESS, self.url.encode())
         spare_what_is_loaded()
         server = uvicorn.Server(config)
+        signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again at its end, before our own clearing up
         asyncio.run(self._serve(server, parent))
 
     async def _serve(self, server: uvicorn.Server, parent: int) -> None:
@@ -123,6 +125,8 @@ class DashboardServer:
         while True:
             if parent and os.getppid() != parent:
                 server.should_exit = True
+            if server.should_exit:
+                self.hub.close()
             now = time.monotonic()
             if now - liveness_at >= LIVENESS_SECONDS:
                 liveness, liveness_at = self._watch.look(), now

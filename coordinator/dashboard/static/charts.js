@@ -7,10 +7,13 @@
     dark: ["#86bdf7", "#ff9d9d", "#7fd6a0", "#c9a8ff", "#f2c063", "#6fd3dd", "#f3a0d3", "#c3ccd6"],
   };
   const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
+  // In the order of drawing: of rounds that overlap, what a site does lies above what it waits for.
   const PHASES = {
-    queued: ["#8795a4", "."], training: ["#2f7fcf", ""], uploading: ["#b07a12", "/"],
-    waiting: ["#4f9d69", "\\"], "no update": ["#c9444b", "x"],
+    waiting: ["#4f9d69", "\\"], "no update": ["#c9444b", "x"], queued: ["#8795a4", "."],
+    training: ["#2f7fcf", ""], uploading: ["#b07a12", "/"],
   };
+  const SVG = "http://www.w3.org/2000/svg";
+  const STROKES = { solid: "", dash: "6 3", dot: "2 3", dashdot: "6 3 2 3", longdash: "10 4" };
   const PAUSE = window.dashboard?.CHART_PAUSE ?? 3000;
   const state = new WeakMap();
 
@@ -25,7 +28,7 @@
     return {
       height, margin: { l: 50, r: 10, t: 10, b: 40 }, paper_bgcolor: colours.back, plot_bgcolor: colours.back,
       font: { color: colours.text, family: "system-ui, DejaVu Sans, sans-serif" }, hovermode: "closest",
-      legend: { orientation: "h", y: -0.25 }, uirevision: "keep",
+      showlegend: false, uirevision: "keep",
       xaxis: { ...axis, title: { text: figures.x_title } }, yaxis: { ...axis, title: { text: figures.y_title } },
     };
   }
@@ -70,6 +73,10 @@
     return String(text).slice(0, 300).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
   }
 
+  function unescaped(text) {
+    return text.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
+  }
+
   // Only what is on the screen, or nearly: a page has several charts of a thousand rounds.
   const seen = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
@@ -103,16 +110,65 @@
     const colours = look();
     const isLanes = figures.lanes.length > 0;
     element.classList.toggle("lanes", isLanes);
-    const height = isLanes ? Math.max(200, 110 + 26 * figures.lanes.length) : element.clientHeight || 300;
+    const height = isLanes ? 60 + 32 * figures.lanes.length : element.clientHeight || 300;
     const made = layout(figures, colours, height);
     if (isLanes) {
       Object.assign(made, { barmode: "overlay", bargap: 0.25 });
       made.xaxis.type = "date";
+      made.xaxis.title = { text: "" };
       Object.assign(made.yaxis, { categoryorder: "array", categoryarray: figures.lanes.map(escaped).reverse(), title: { text: "" } });
     }
     const traces = isLanes ? bars(figures) : lines(figures, colours);
+    for (const trace of traces) if (element.hiddenNames?.has(trace.name)) trace.visible = "legendonly";
     await Plotly.react(element, traces, made, { responsive: true, displaylogo: false, displayModeBar: false });
+    tellLegend(element, traces.filter((trace) => trace.showlegend !== false));
     element.dataset.drawn = document.body.dataset.number;
+  }
+
+  // Our own: it takes the room that it needs, and each entry is a button that hides its line.
+  function tellLegend(element, traces) {
+    const legend = element.parentElement.querySelector(".legend");
+    const told = JSON.stringify([document.documentElement.dataset.theme, traces.map((trace) => trace.name)]);
+    if (legend.told === told) return;
+    legend.told = told;
+    legend.replaceChildren(...traces.map((trace) => {
+      const entry = document.createElement("li");
+      const button = document.createElement("button");
+      button.type = "button";
+      button.setAttribute("aria-pressed", String(!element.hiddenNames?.has(trace.name)));
+      button.append(swatch(trace), unescaped(trace.name));
+      button.addEventListener("click", () => toggle(element, button, trace.name));
+      entry.append(button);
+      return entry;
+    }));
+  }
+
+  function toggle(element, button, name) {
+    element.hiddenNames ||= new Set();
+    const shown = element.hiddenNames.has(name);
+    if (shown) element.hiddenNames.delete(name); else element.hiddenNames.add(name);
+    button.setAttribute("aria-pressed", String(shown));
+    show(element, element.figures);
+  }
+
+  function swatch(trace) {
+    const made = document.createElementNS(SVG, "svg");
+    const add = (tag, attributes) => {
+      const part = document.createElementNS(SVG, tag);
+      for (const [key, value] of Object.entries(attributes)) part.setAttribute(key, value);
+      made.append(part);
+    };
+    const isBar = trace.type === "bar";
+    for (const [key, value] of Object.entries({ width: 24, height: 12, "aria-hidden": "true" })) made.setAttribute(key, value);
+    if (!isBar) {
+      add("line", { x1: 0, y1: 6, x2: 24, y2: 6, stroke: trace.line.color, "stroke-width": 2.5, "stroke-dasharray": STROKES[trace.line.dash] });
+      return made;
+    }
+    add("rect", { width: 24, height: 12, fill: trace.marker.color });
+    const marks = { "/": "M2 12L12 0M12 12L22 0", "\\": "M2 0L12 12M12 0L22 12", x: "M2 0L12 12M12 0L22 12M2 12L12 0M12 12L22 0", ".": "M3 4h2M9 4h2M15 4h2M21 4h2M6 9h2M12 9h2M18 9h2" };
+    const shape = marks[trace.marker.pattern.shape];
+    if (shape) add("path", { d: shape, stroke: "#ffffff", "stroke-width": 2, fill: "none", opacity: 0.7 });
+    return made;
   }
 
   window.drawCharts = (root) => { for (const element of root.querySelectorAll(".chart")) draw(element); };

@@ -5,8 +5,9 @@
   const main = document.getElementById("main");
   const live = document.getElementById("live");
   const CHART_PAUSE = 3000;
-  const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
+  const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "narrow" });
   const absolute = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "short" });
+  const ofDay = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
   const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
   function inWords(seconds) {
@@ -20,7 +21,7 @@
       const at = Date.parse(element.dateTime);
       if (Number.isNaN(at)) continue;
       const seconds = (at - Date.now()) / 1000;
-      const text = Math.abs(seconds) < 86400 ? `${absolute.format(at)} (${inWords(seconds)})` : absolute.format(at);
+      const text = Math.abs(seconds) < 86400 ? `${ofDay.format(at)} (${inWords(seconds)})` : absolute.format(at);
       if (element.textContent !== text) element.textContent = text;
     }
   }
@@ -32,12 +33,16 @@
     const opened = [...main.querySelectorAll("details[open]")].map((element) => element.id);
     const scrolled = new Map([...main.querySelectorAll(".scroll")].map((e, i) => [i, e.scrollLeft]));
     const typed = main.querySelector("#q")?.value;
-    const charts = new Map([...main.querySelectorAll(".chart")].map((element) => [element.id, element]));
+    const plots = new Map([...main.querySelectorAll(".plot")].map((element) => [element.id, element]));
     const next = document.createElement("div");
     next.innerHTML = html;
-    for (const element of next.querySelectorAll(".chart")) {
-      const old = charts.get(element.id);
-      if (old) { old.dataset.chart = element.dataset.chart; element.replaceWith(old); }
+    for (const element of next.querySelectorAll(".plot")) {
+      const old = plots.get(element.id);
+      if (!old) continue;
+      const [chart, fresh] = [old, element].map((each) => each.querySelector(".chart"));
+      chart.dataset.chart = fresh.dataset.chart;
+      chart.setAttribute("aria-label", fresh.getAttribute("aria-label"));
+      element.replaceWith(old);
     }
     main.replaceChildren(...next.childNodes);
     for (const id of opened) { const element = document.getElementById(id); if (element) element.open = true; }
@@ -68,6 +73,8 @@
     live.classList.toggle("lost", lost);
   }
 
+  const AWAY = "The dashboard cannot be reached; this is what was known last";
+  const OVER = "The session is over; enter with a new link";
   let wait = 1000;
   function follow() {
     const source = new EventSource(`/events?page=${encodeURIComponent(document.body.dataset.page)}`);
@@ -77,13 +84,25 @@
       document.body.dataset.number = number;
       swap(html);
     });
-    source.addEventListener("gone", () => { source.close(); tell("The session is over: reload the page", true); });
+    source.addEventListener("gone", () => { source.close(); again(OVER); });
     source.onerror = () => {
       source.close();
-      tell("The dashboard cannot be reached; this is what was known last", true);
-      setTimeout(follow, wait);
-      wait = Math.min(wait * 2, 30000);
+      again(AWAY);
     };
+  }
+
+  function again(why) {
+    tell(why, true);
+    setTimeout(lookAgain, wait);
+    wait = Math.min(wait * 2, 30000);
+  }
+
+  // A stream says nothing of why it was refused: after a restart, links have to be asked for again.
+  async function lookAgain() {
+    try {
+      const answer = await fetch(document.body.dataset.page, { method: "HEAD", headers: { accept: "text/event-stream" } });
+      if (answer.status === 401) again(OVER); else follow();
+    } catch { again(AWAY); }
   }
 
   function loadCharts() {

@@ -6,9 +6,12 @@
   const field = document.getElementById("token");
   const secret = (text) => text.slice(text.indexOf("#") + 1).trim();
   form.addEventListener("submit", () => { field.value = secret(field.value); });
-  if (location.hash.length > 1) {
+  const send = () => {
+    if (location.hash.length <= 1) return;
     field.value = secret(location.hash);
     history.replaceState(null, "", location.pathname);
     form.requestSubmit();
-  }
+  };
+  addEventListener("hashchange", send); // another link, opened in the tab that shows the door
+  send();
 })();

@@ -12,6 +12,9 @@ import pytest
 from coordinator import home, observation_store
 from coordinator.bench.generated import Generated, extend, generate, main, reopen
 from coordinator.bench.setting import LANGUAGES, RUN, Setting
+from coordinator.bounded_lines import FollowedLines
+from coordinator.dashboard.times import Times
+from coordinator.phases import PHASES, Mark, read_change
 from federation import leaves as lv
 from federation import wire
 from federation.blobs.store import BlobStore
@@ -248,3 +251,22 @@ def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
 def test_impossible_numbers_are_refused(changed: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="expected"):
         Setting(**{"num_rounds": 1, "num_sites": 2} | changed)
+
+
+def test_phases_lie_between_invitation_and_verdict(made: Generated) -> None:
+    """Sites whose update was admitted were heard to train and to upload, each once."""
+    lines = FollowedLines(RealFileSystem(made.directory), PHASES)
+    found = {site: [read_change(line) for line in lines.new(site)] for site in lines.sites()}
+    assert set(found) <= set(made.setting.sites)
+    times = Times()
+    for index, leaf in enumerate(made.ledger.leaves()):
+        times.leaf(index, leaf)
+    for number, one in made.state.runs[RUN].rounds.items():
+        for verdict in one.admitted():
+            changes = [c for c in found[verdict.site] if c is not None and c.round == number]
+            at = {change.mark: change.at for change in changes}
+            assert sorted(at) == sorted(Mark)
+            assert len(changes) == len(at)
+            of_round = times.of(RUN, number)
+            invited, decided = of_round.invited_us[verdict.site] / 1e6, of_round.verdict_us[verdict.site] / 1e6
+            assert invited <= at[Mark.TRAINING] <= at[Mark.UPLOADING] <= decided

@@ -134,12 +134,12 @@ def taken(losses: Losses, line: str) -> bool:
         "[]",
         '"x"',
         "[" * 100_000,
-        '{"run": "r", "round": Infinity, "loss": 1}',
-        '{"run": "r", "round": 1, "loss": NaN}',
-        '{"run": "r", "round": 1, "loss": ' + "9" * 400 + "}",
+        '{"run": "r", "num_steps": 1, "round": Infinity, "loss": 1}',
+        '{"run": "r", "num_steps": 1, "round": 1, "loss": NaN}',
+        '{"run": "r", "num_steps": 1, "round": 1, "loss": ' + "9" * 400 + "}",
         '{"run": "r", "round": ' + "9" * 5000 + ', "loss": 1}',
-        '{"run": "r", "round": null, "loss": 1}',
-        '{"run": "unknown", "round": 1, "loss": 1}',
+        '{"run": "r", "num_steps": 1, "round": null, "loss": 1}',
+        '{"run": "unknown", "num_steps": 1, "round": 1, "loss": 1}',
     ],
 )
 def test_a_line_that_is_no_step_says_nothing(line: str) -> None:
@@ -151,7 +151,9 @@ def test_a_line_that_is_no_step_says_nothing(line: str) -> None:
 def test_figures_that_are_none_count_nothing() -> None:
     losses = Losses()
     for tokens in ("-5", "true", "1e999", "9" * 400, "[]", '"7"'):
-        assert taken(losses, f'{{"run": "r", "round": 1, "loss": 2.0, "tokens": {tokens}, "seconds": 1}}')
+        assert taken(
+            losses, f'{{"run": "r", "round": 1, "num_steps": 1, "loss": 2.0, "tokens": {tokens}, "seconds": 1}}'
+        )
     steps = losses.of("r", "alps")[1]
     assert (steps.num_steps, steps.tokens, steps.seconds, steps.mean_loss) == (6, 0, 6.0, 2.0)
 
@@ -160,6 +162,6 @@ def test_rounds_are_bounded_whatever_a_site_says(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("coordinator.dashboard.losses.MAX_ROUNDS", 5)
     losses = Losses()
     for number in range(100):
-        taken(losses, f'{{"run": "r", "round": {number}, "loss": 1}}')
+        taken(losses, f'{{"run": "r", "round": {number}, "num_steps": 1, "loss": 1}}')
     assert sorted(losses.of("r", "alps")) == [95, 96, 97, 98, 99]
     assert MAX_ROUNDS > 5
