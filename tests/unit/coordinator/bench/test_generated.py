@@ -13,7 +13,7 @@ from coordinator import home, observation_store
 from coordinator.bench.generated import Generated, extend, generate, main, reopen
 from coordinator.bench.setting import LANGUAGES, RUN, Setting
 from coordinator.bounded_lines import FollowedLines
-from coordinator.dashboard.times import Times
+from coordinator.dashboard.history import History
 from coordinator.phases import PHASES, Mark, read_change
 from federation import leaves as lv
 from federation import wire
@@ -26,7 +26,7 @@ from federation.ledger.log import Ledger
 from federation.ledger.store import by_site
 from federation.limits import DEFAULT_LIMITS
 from federation.manifest_rules import manifest_problems
-from federation.rounds import RoundState, RunState, fold
+from federation.rounds import Federation, RoundState, RunState, apply, fold
 from federation.state_digest import state_digest
 from federation.verify.report import Check
 from federation.verify.verifier import verify_directory
@@ -258,9 +258,11 @@ def test_phases_lie_between_invitation_and_verdict(made: Generated) -> None:
     lines = FollowedLines(RealFileSystem(made.directory), PHASES)
     found = {site: [read_change(line) for line in lines.new(site)] for site in lines.sites()}
     assert set(found) <= set(made.setting.sites)
-    times = Times()
+    history, state = History(), Federation()
     for index, leaf in enumerate(made.ledger.leaves()):
-        times.leaf(index, leaf)
+        state = apply(state, leaf)
+        history.leaf(index, leaf, state)
+    times = history.times
     for number, one in made.state.runs[RUN].rounds.items():
         for verdict in one.admitted():
             changes = [c for c in found[verdict.site] if c is not None and c.round == number]
