@@ -105,6 +105,9 @@ class History:
                 self._at(self.clock_us + LOOK_US, partial(self._commit, number))
             for site in found.waiting_for() if found.state is RoundState.OPEN else ():
                 self._expect(found, site, found.opened_at_us - self.origin_us)
+        for fragment, head in enumerate(self.run.heads()):
+            if head.number and not head.momentum_digest:
+                self._at(self.clock_us + LOOK_US, partial(self._record, head.number - 1, fragment))
         if self.run.state is RunState.PAUSED:
             self._at(self.clock_us + HOUR_US, self._resume)
         if not self.run.next_round:

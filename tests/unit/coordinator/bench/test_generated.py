@@ -180,6 +180,21 @@ def test_a_longer_history_has_every_kind_of_leaf_and_many_outcomes(tmp_path: Pat
     found.close()
 
 
+def test_it_is_taken_up_between_a_commit_and_its_state(tmp_path: Path) -> None:
+    found = small(tmp_path / "cut")
+    clock = iter(range(NOW_US, NOW_US + 10**10, 10**6))
+    for batch in extend(found, num_rounds=3, now_us=lambda: next(clock)):
+        if any(isinstance(leaf.body, lv.RoundCommittedV1) for leaf in batch):
+            break
+    found.close()
+    again = reopen(found.directory, NOW_US)
+    before = again.state.runs[RUN].num_commits()
+    for _ in extend(again, num_rounds=6, now_us=lambda: next(clock)):  # each fragment once more, at least
+        pass
+    assert again.state.runs[RUN].num_commits() > before + 3
+    again.close()
+
+
 def test_it_goes_on_batch_by_batch(tmp_path: Path) -> None:
     found = small(tmp_path / "live")
     before, clock = found.ledger.size, iter(range(NOW_US, NOW_US + 10**9, 10**6))
