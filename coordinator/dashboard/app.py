@@ -131,10 +131,11 @@ class Dashboard:
         return _html(html)
 
     def _part(self, request: Request, address: str, auditor: bool) -> Response:
+        if "chart" in request.query_params:
+            figures = self.gallery.figures(address, auditor, self.clock())
+            if figures is not None:
+                return Response(figures, media_type="application/json")
         page = self.gallery.page(address, auditor, self.clock(), whole=True)
-        chart = page.chart(request.query_params.get("chart", ""))
-        if chart is not None:
-            return Response(chart.as_json(), media_type="application/json")
         table = page.table(request.query_params.get("table", ""))
         if table is None:
             raise UsageError("This page has no table or chart of that name.")

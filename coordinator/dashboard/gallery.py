@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from coordinator.dashboard.follower import Follower
 from coordinator.dashboard.liveness import Liveness
@@ -18,6 +18,7 @@ from federation.durable import FileSystem
 from federation.errors import UsageError
 
 MAX_PAGES: Final = 256
+MAX_FIGURES: Final = 64
 FRESH_SECONDS: Final = 5.0
 """A page is made anew after so long even if nothing was heard: open rounds grow in its timeline."""
 
@@ -46,6 +47,7 @@ class Gallery:
     liveness: Liveness
     told: tuple[Told, ...] = ()
     _shown: OrderedDict[tuple[str, bool], Shown] = field(default_factory=OrderedDict)
+    _figures: OrderedDict[tuple[str, bool], tuple[Shown, bytes]] = field(default_factory=OrderedDict)
 
     def asked(self, query: Mapping[str, str], auditor: bool, now: float) -> Asked:
         """What a page is made from, now."""
@@ -79,9 +81,31 @@ class Gallery:
             self._shown.popitem(last=False)
         return found
 
+    def figures(self, address: str, auditor: bool, now: float) -> bytes | None:
+        """The JSON of the chart that an address asks for, None if its page has no such chart. Raises as `show`.
+
+        Everybody who has the page open fetches its charts again after each change: they are made once as well.
+        """
+        path, query = split(address)
+        name = query.pop("chart", "")
+        shown = self.show(f"{path}?{urlencode(query)}" if query else path, auditor, now)
+        key = (address, auditor)
+        of, found = self._figures.get(key, (None, b""))
+        if of is not shown:
+            chart = shown.page.chart(name)
+            if chart is None:
+                return None
+            found = chart.as_json().encode()
+            self._figures[key] = (shown, found)
+        self._figures.move_to_end(key)
+        while len(self._figures) > MAX_FIGURES:
+            self._figures.popitem(last=False)
+        return found
+
     def forget(self) -> None:
         """Makes every page anew: something changed that no view says, such as the coordinator's liveness."""
         self._shown.clear()
+        self._figures.clear()
 
 
 def split(address: str) -> tuple[str, dict[str, str]]:
