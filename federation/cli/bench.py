@@ -4,6 +4,7 @@
 import click
 
 from federation.cli.bench_codecs import codecs
+from federation.cli.bench_dashboard import dashboard
 from federation.cli.bench_loss import loss
 from federation.cli.bench_memory import memory
 from federation.cli.bench_overlap import overlap
@@ -16,5 +17,5 @@ def bench() -> None:
     """Measure speed and memory; each figure stands beside one of the same run."""
 
 
-for command in (codecs, round_, memory, overlap, transfer, loss):
+for command in (codecs, round_, memory, overlap, transfer, loss, dashboard):
     bench.add_command(command)
