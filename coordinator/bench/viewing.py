@@ -184,8 +184,10 @@ class Viewer:
                 continue
             leaves = _LEAVES.search(data)
             size = int(leaves[1].replace(b",", b"")) if leaves else 0
-            at = time.time()
-            self.received.arrivals.append(Arrival(at=at, viewer=self.source, number=int(number[1]), num_leaves=size))
+            arrival = Arrival(
+                at=time.time(), viewer=self.source, address=self.address, number=int(number[1]), num_leaves=size
+            )
+            self.received.arrivals.append(arrival)
             self._changed.set()
 
     async def _draw(self, cookie: str) -> None:

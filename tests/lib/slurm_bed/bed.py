@@ -242,7 +242,10 @@ class SlurmBed:
         # Nothing here has to survive a power cut.
         settings = ["--innodb-flush-method=nosync", "--innodb-flush-log-at-trx-commit=0", "--sync-frm=0"]
         settings += ["--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M"]
-        data = ["--no-defaults", "--user=root", f"--datadir={self.directory / 'database'}"]
+        # A server that starts removes what it takes for its own left-over tables: beds must not share that directory.
+        scratch = self.directory / "database-scratch"
+        scratch.mkdir(exist_ok=True)
+        data = ["--no-defaults", "--user=root", f"--datadir={self.directory / 'database'}", f"--tmpdir={scratch}"]
         if not (self.directory / "database" / "mysql").exists():  # slurmdbd keeps a stored procedure in a system table
             self.run(["mariadb-install-db", *data, "--skip-test-db", "--auth-root-authentication-method=normal"])
         argv = ["mariadbd", *data]
