@@ -8,7 +8,7 @@ from coordinator.bench.viewing import Arrival, charts_of
 
 
 def arrival(at: float, number: int, num_leaves: int = 0, viewer: str = "a") -> Arrival:
-    return Arrival(at=at, viewer=viewer, number=number, num_leaves=num_leaves)
+    return Arrival(at=at, viewer=viewer, address="/", number=number, num_leaves=num_leaves)
 
 
 def test_a_frame_counts_from_the_oldest_leaf_that_it_was_the_first_to_bring() -> None:
