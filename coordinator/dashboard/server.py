@@ -19,7 +19,7 @@ from coordinator.dashboard.assets import check_assets
 from coordinator.dashboard.doors import Doors
 from coordinator.dashboard.events import PUSH_SECONDS, Hub
 from coordinator.dashboard.follower import Follower
-from coordinator.dashboard.gallery import Gallery
+from coordinator.dashboard.gallery import FRESH_SECONDS, Gallery
 from coordinator.dashboard.identity import CLIENT_AUTHORITY, own_identity, server_context
 from coordinator.dashboard.links import ADDRESS
 from coordinator.dashboard.liveness import LivenessWatch
@@ -120,7 +120,7 @@ class DashboardServer:
             self.fs.remove(ADDRESS)
 
     async def _follow(self, server: uvicorn.Server, parent: int) -> None:
-        """Looks several times a second; viewers are told at most once a second."""
+        """Looks several times a second; viewers are told at most once a second, and of what only time changes, too."""
         pushed, liveness_at, judged, pending = 0.0, 0.0, 0.0, False
         while True:
             if parent and os.getppid() != parent:
@@ -138,9 +138,10 @@ class DashboardServer:
             if now - judged >= JUDGE_SECONDS:
                 judged, changed = now, self._judged()
                 pending = pending or changed
-            if pending and now - pushed >= PUSH_SECONDS:
+            if now - pushed >= (PUSH_SECONDS if pending else FRESH_SECONDS):
+                if pending:
+                    self.gallery.forget()
                 pending, pushed = False, now
-                self.gallery.forget()
                 self.hub.changed()
             await asyncio.sleep(LOOK_SECONDS)
 

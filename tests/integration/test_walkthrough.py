@@ -340,7 +340,8 @@ def resume_and_finish(desk: Desk) -> None:
     assert {score["num_items"] for scores in found for score in scores} == {5}
     assert all("bits per byte" in line for line in show(desk)["disagreements"])
     printed = desk.type("coordinator run show first --as olga")
-    assert re.search(r"quiz de acc_norm: 0\.\d+ \(.*\), beta,", " ".join(printed.split()))
+    (score,) = {score["score"] for scores in found for score in scores if score["metric"] == "acc_norm"}
+    assert re.search(rf"quiz de acc_norm: {score:.3f} \(.*\), beta,", printed)
     assert f"tasks of the model of {NUM_ROUNDS} commits: 2 scores" in desk.type("site-agent status alpha")
     assert f"COMPLETED  {NUM_ROUNDS}/{NUM_ROUNDS} rounds committed" in printed
     assert "reverted" in printed
