@@ -4,8 +4,8 @@
 Leaves are believed once a checkpoint signed with the ledger's key covers them and has the root of our own tree. Where
 they are damaged, the intact ones before them are shown, and `fault` says what is wrong: a view of a broken ledger must
 not be blank. Of leaves that are all there but have another root than their checkpoint none is taken in, so that a
-repaired log is followed again; but at the first look, where they are all that there is to show. Nothing here is
-evidence; `federation verify` is.
+repaired log is followed again; but at the first look, where they are all that there is to show: those are given up for
+the right ones once these are there. Nothing here is evidence; `federation verify` is.
 """
 
 from collections import OrderedDict
@@ -46,6 +46,12 @@ class FollowedLog:
         self.fault = ""
         """What is wrong with the log, "" while nothing is."""
 
+        self.num_restarts = 0
+        """How often `refresh` gave all leaves anew: those before, of the first look, were not the ledger's."""
+
+        self._doubted: object = None
+        """What the files were like when the leaves that we hold had another root than their checkpoint."""
+
     @property
     def size(self) -> int:
         """Leaves read so far."""
@@ -66,7 +72,8 @@ class FollowedLog:
         return self._notes.verified(self._tree)
 
     def refresh(self) -> list[bytes]:
-        """Looks for what is new. Returns the exact bytes of the leaves that follow those of the last call.
+        """Looks for what is new. Returns the exact bytes of the leaves that follow those of the last call, or of all
+        leaves where `num_restarts` has grown.
 
         Never raises for what is in the files: that is what `fault` is for. A damaged leaf is looked at again by the
         next call, so that a repaired log is followed again.
@@ -81,7 +88,7 @@ class FollowedLog:
             return self._failed("its checkpoint is gone") if self.note else []
         except FederationError as error:
             return self._failed(str(error))
-        added = self._read(checkpoint)
+        added = self._read(checkpoint) if self._doubted is None else self._read_anew(checkpoint)
         if not self.fault:
             self.note = note
         return added
@@ -123,9 +130,32 @@ class FollowedLog:
             if first:
                 self._tree.cut(first)
                 return []
+            self._doubted = self._files(checkpoint)
         else:
             self.fault = ""
         return added
+
+    def _read_anew(self, checkpoint: notes.Checkpoint) -> list[bytes]:
+        """Whether what we hold has been repaired; nothing where the files are as they were."""
+        files = self._files(checkpoint)
+        if files == self._doubted:
+            return []
+        doubted, self._tree = self._tree, Tree()
+        leaves = list(self._leaves_up_to(checkpoint.size))
+        for data in leaves:
+            self._tree.append(leaf_hash(data))
+        if self.size < checkpoint.size or self._tree.root() != checkpoint.root:
+            self._tree, self._doubted = doubted, files
+            return []
+        self._doubted, self.fault, self.num_restarts = None, "", self.num_restarts + 1
+        self._cache.clear()
+        return leaves
+
+    def _files(self, checkpoint: notes.Checkpoint) -> object:
+        names = [segment_name(number) for number in range(-(-checkpoint.size // LEAVES_PER_SEGMENT))]
+        paths = [f"{self._base}/segments/{name}" for name in names]
+        # object(): where nobody can tell whether a file has changed it counts as changed
+        return checkpoint, [self._fs.fingerprint(path) or object() for path in paths if self._fs.exists(path)]
 
     def _leaves_up_to(self, size: int) -> Iterator[bytes]:
         start = self.size

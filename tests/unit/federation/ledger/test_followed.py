@@ -76,6 +76,24 @@ def test_a_tampered_ledger_is_shown_at_the_first_look_with_its_fault() -> None:
     assert log.note == b""
 
 
+def test_what_was_tampered_with_before_the_first_look_is_given_up_once_it_is_repaired() -> None:
+    fs = SimulatedFileSystem()
+    ledger = begun(fs, 3)
+    good = fs.read(SEGMENT)
+    tampered(fs, 1)
+    log = follower(fs)
+    log.refresh()
+    assert (log.refresh(), log.num_restarts) == ([], 0)
+    assert log.fault
+    tampered(fs, 0)
+    assert (log.refresh(), log.num_restarts) == ([], 0)
+    fs.write(SEGMENT, good)
+    assert log.refresh() == list(scan_records(good).records)
+    assert (log.fault, log.num_restarts, log.tree.root().hex()) == ("", 1, ledger.root(3))
+    assert log.leaf_bytes(1) == scan_records(good).records[1]
+    assert (log.refresh(), log.num_restarts) == ([], 1)
+
+
 def test_another_key_is_not_believed() -> None:
     fs = SimulatedFileSystem()
     begun(fs, 3)
