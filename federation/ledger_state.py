@@ -127,6 +127,10 @@ class Run:
         """Commits in force."""
         return len(self.commit_leaves)
 
+    def numbers_in_force(self) -> tuple[frozenset[int], ...]:
+        """Per fragment the numbers of its versions in force; a model made of others was rolled back."""
+        return tuple(frozenset(version.number for version in chain) for chain in self.versions)
+
     def schedule(self, site: str | None = None) -> Schedule:
         """The timetable of one member, or the nominal one."""
         plan = self.plan

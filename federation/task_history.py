@@ -35,7 +35,7 @@ def with_newest(run: Run, body: TasksEvaluatedV1) -> Run:
 
 def without_void(run: Run) -> Run:
     """The run without those of models that a rollback has made void."""
-    in_force = [{version.number for version in chain} for chain in run.versions]
+    in_force = run.numbers_in_force()
     kept = tuple(
         e for e in run.task_evaluations if all(v in numbers for v, numbers in zip(e.versions, in_force, strict=False))
     )

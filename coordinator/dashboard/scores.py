@@ -64,13 +64,17 @@ class _Model:
 
 @dataclass(kw_only=True)
 class ScoreBook:
-    """All evaluations, by run and commits in the model. Of one site's words about one model the newest counts."""
+    """All evaluations, by run and model. Of one site's words about one model the newest counts.
 
-    runs: dict[str, dict[int, _Model]] = field(default_factory=dict)
+    A model is its number of commits and the version of each fragment: after a rollback another one has that number.
+    """
+
+    runs: dict[str, dict[tuple[int, tuple[int, ...]], _Model]] = field(default_factory=dict)
 
     def add(self, evaluation: lv.EvaluationRecordedV1) -> None:
         """Takes in an evaluation; a score that is no number says nothing."""
-        model = self.runs.setdefault(evaluation.run, {}).setdefault(evaluation.num_commits, _Model())
+        key = (evaluation.num_commits, evaluation.versions)
+        model = self.runs.setdefault(evaluation.run, {}).setdefault(key, _Model())
         model.scores = None
         for score in evaluation.scores:
             if isfinite(score.bits_per_byte):
@@ -78,11 +82,12 @@ class ScoreBook:
 
     def of(self, run: Run) -> Scores:
         """The scores of models that are in force: what was rolled back does not count."""
-        models = self.runs.get(run.id, {})
-        in_force = run.num_commits()
-        return Scores(
-            by_commits={commits: _scores(models[commits]) for commits in sorted(models) if commits <= in_force}
-        )
+        models, in_force, most = self.runs.get(run.id, {}), run.numbers_in_force(), run.num_commits()
+        found = {}
+        for commits, versions in sorted(models):
+            if commits <= most and all(number in known for number, known in zip(versions, in_force, strict=False)):
+                found[commits] = _scores(models[commits, versions])
+        return Scores(by_commits=found)
 
 
 def macro_average(scores: Mapping[str, Score], languages: Iterable[str]) -> float | None:
