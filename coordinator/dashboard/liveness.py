@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from coordinator.notices.heartbeat import Counter
 from federation.directory_lock import newest_hold
 from federation.durable import FileSystem
 from federation.errors import FederationError
-from federation.lock_owner import certainly_gone, certainly_runs, this_process
+from federation.lock_owner import boot_seconds, certainly_gone, certainly_runs, this_process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +22,17 @@ class Liveness:
 
 
 class LivenessWatch:
-    """Looks at the lock. On another machine the counter tells: it rises several times in `stale_seconds`."""
+    """Looks at the lock. On another machine the counter tells: it rises several times in `stale_seconds`.
 
-    def __init__(self, fs: FileSystem, clock: Callable[[], float] = time.time) -> None:
+    `clock` says unix seconds, `steady` seconds that never go back.
+    """
+
+    def __init__(
+        self, fs: FileSystem, clock: Callable[[], float] = time.time, steady: Callable[[], float] = boot_seconds
+    ) -> None:
         self._fs, self._clock = fs, clock
         self._me = this_process()
-        self._beat = (-1, 0.0)
+        self._counter = Counter(steady)
         self._last = Liveness(works=False, since=0.0, sentence="the coordinator was never served")
 
     def look(self) -> Liveness:
@@ -48,12 +54,7 @@ class LivenessWatch:
             return False, "the coordinator was stopped"
         if certainly_gone(owner, self._me):
             return False, "the coordinator's process has ended without a clean stop"
-        if certainly_runs(owner, self._me) or self._rises(hold.count, owner.stale_seconds):
+        quiet_seconds = self._counter.quiet_seconds(hold)
+        if certainly_runs(owner, self._me) or quiet_seconds < owner.stale_seconds:
             return True, "the coordinator works"
         return False, f"the coordinator has shown no sign of life for {owner.stale_seconds:.0f} seconds"
-
-    def _rises(self, count: int, stale_seconds: float) -> bool:
-        now = self._clock()
-        if count != self._beat[0]:
-            self._beat = (count, now)
-        return now - self._beat[1] < stale_seconds

@@ -6,10 +6,28 @@ from collections.abc import Callable
 from coordinator.home import ENROLMENT_ISSUER, TLS_ISSUER
 from coordinator.notices.snapshot import CoordinatorSeen
 from federation.certificates import MAX_CERTIFICATE_BYTES, read_issuer
-from federation.directory_lock import newest_hold
+from federation.directory_lock import Hold, newest_hold
 from federation.durable import FileSystem
 from federation.errors import FederationError
 from federation.lock_owner import boot_seconds
+
+
+class Counter:
+    """For how long a lock's counter has stood still, by our own clock.
+
+    It is taken to have risen when we first see it, so that nobody counts as away who was not watched.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._seen: tuple[int, int] | None = None
+        self._risen_at = clock()
+
+    def quiet_seconds(self, hold: Hold) -> float:
+        """One look."""
+        if (hold.number, hold.count) != self._seen:
+            self._seen, self._risen_at = (hold.number, hold.count), self._clock()
+        return max(self._clock() - self._risen_at, 0.0)
 
 
 class Heartbeat:
@@ -21,21 +39,14 @@ class Heartbeat:
             fs: of the coordinator's directory.
             clock: seconds, never going back, sleep included.
         """
-        self._fs, self._clock = fs, clock
-        self._seen: tuple[int, int] | None = None
-        self._risen_at = clock()
+        self._fs, self._counter = fs, Counter(clock)
 
     def look(self) -> CoordinatorSeen:
-        """One look; call it every few seconds.
-
-        The counter is taken to have risen at the first look, so that nobody counts as away who was not watched.
-        """
+        """One look; call it every few seconds."""
         hold = newest_hold(self._fs)
-        if (hold.number, hold.count) != self._seen:
-            self._seen, self._risen_at = (hold.number, hold.count), self._clock()
         owner = hold.owner
         return CoordinatorSeen(
-            quiet_seconds=max(self._clock() - self._risen_at, 0.0),
+            quiet_seconds=self._counter.quiet_seconds(hold),
             stopped=hold.number == 0 or (owner is not None and owner.released),
             since=owner.since_us / 1e6 if owner is not None else 0.0,
             owner=f"process {owner.pid} on {owner.host}" if owner is not None else "",
