@@ -114,11 +114,11 @@ def _line_table(chart: Chart, last: int | None) -> Table:
         for x, y in zip(series.x, series.y, strict=True):
             rows.setdefault(x, {"x": x})[f"s{index}"] = _finite(y)
     figures = tuple(
-        Column(key=f"s{index}", title=series.name, kind=Kind.NUMBER, digits=chart.y_digits)
+        Column(key=f"s{index}", title=series.name, kind=Kind.NUMBER, digits=chart.y_digits, name=series.name)
         for index, series in enumerate(lines)
     )
     ordered: tuple[Row, ...] = tuple(rows[x] for x in sorted(rows, reverse=True))
-    columns = (Column(key="x", title=chart.x_title, kind=Kind.COUNT), *figures)
+    columns = (Column(key="x", title=chart.x_title, kind=Kind.COUNT, name=chart.x_title.lower()), *figures)
     return Table(id=chart.id, title=chart.title, columns=columns, rows=ordered, empty=chart.empty)
 
 

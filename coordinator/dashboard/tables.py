@@ -32,13 +32,17 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One column. `hint` explains it in a sentence, `digits` are decimals of a NUMBER."""
+    """One column. `hint` explains it in a sentence, `digits` are decimals of a NUMBER.
+
+    `name` heads it in CSV, where that is not its key.
+    """
 
     key: str
     title: str
     kind: Kind = Kind.TEXT
     hint: str = ""
     digits: int = 2
+    name: str = ""
 
     @property
     def is_figure(self) -> bool:
@@ -100,7 +104,7 @@ class Table:
         """RFC 4180 with a header; n/a is empty. A text that a spreadsheet would compute gets an apostrophe in front."""
         out = io.StringIO()
         writer = csv.writer(out)
-        writer.writerow([c.key for c in self.columns])
+        writer.writerow([_cell(c.name or c.key) for c in self.columns])
         for row in self.rows:
             writer.writerow([_cell(_exported(c, row.get(c.key))) for c in self.columns])
         return out.getvalue()

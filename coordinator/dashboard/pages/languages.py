@@ -12,7 +12,7 @@ from coordinator.dashboard.pages.tasks import task_table
 from coordinator.dashboard.scores import Score, Scores, macro_average
 from coordinator.dashboard.tables import Kind, Link, Table, columns
 from federation.languages import ORDER, SETS, Group, Language, find, sort_key
-from federation.ledger_state import Run, RunState
+from federation.ledger_state import Run
 
 NUM_DISAGREEMENTS = 5
 NUM_ROUNDS = 12
@@ -22,7 +22,7 @@ NUM_ROUNDS = 12
 def languages_page(asked: Asked) -> Page:
     """The languages of one run: the one asked for, else the one that trains. Raises UsageError: no such run."""
     runs = asked.view.state.runs
-    name = asked.query.get("run", "") or _usual(runs.values())
+    name = asked.query.get("run", "") or asked.usual_run()
     if not name:
         empty = Table(id="languages", title="Languages", columns=(), rows=(), empty="No run yet: nothing was scored.")
         return Page(title="Languages", path="/languages", nav="languages", notices=asked.faults(), sections=(empty,))
@@ -46,12 +46,6 @@ def languages_page(asked: Asked) -> Page:
             _by_round(scores, codes),
         ),
     )
-
-
-def _usual(runs: Any) -> str:
-    """The running run that was created last, else the one that was created last."""
-    found = sorted(runs, key=lambda run: (run.state is RunState.RUNNING, run.created_leaf))
-    return found[-1].id if found else ""
 
 
 def _codes(scores: Scores) -> dict[str, str]:

@@ -11,6 +11,9 @@ from coordinator.dashboard.pages.request import ROWS, Asked
 from coordinator.dashboard.tables import Kind, Link, Table, columns, pages_of
 from federation.errors import UsageError
 
+MAX_WORDS: Final = 10
+"""Of a search that count, the longest ones."""
+
 MAX_FOUND: Final = 5_000
 """Newest matches of a search that are listed."""
 
@@ -47,11 +50,12 @@ def ledger_page(asked: Asked) -> Page:
 
 
 def _search(view: View, q: str) -> tuple[list[tuple[int, int, str]], bool]:
-    words = q.casefold().split()
+    words = sorted(set(q.casefold().split()), key=len, reverse=True)[:MAX_WORDS]
     found: list[tuple[int, int, str]] = []
     for offset in range(len(view.sentences) - 1, -1, -1):
         at, text = view.sentences[offset]
-        if all(word in text.casefold() for word in words):
+        folded = text.casefold() if words else ""
+        if all(word in folded for word in words):
             if len(found) == MAX_FOUND:
                 return found, True
             found.append((view.first_sentence + offset, at, text))
@@ -126,5 +130,6 @@ def leaf_bytes(asked: Asked, text: str) -> bytes:
 
 def _index(view: View, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) < view.log.size):
-        raise UsageError(f"leaf {text!r:.20}: expected a number from 0 to {view.log.size - 1}")
+        known = f"expected a number from 0 to {view.log.size - 1}" if view.log.size else "the ledger is empty"
+        raise UsageError(f"leaf {text!r:.20}: {known}")
     return int(text)

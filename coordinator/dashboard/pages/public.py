@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page for everybody, where the consortium wants one: only the fields that coordinator.toml names."""
 
+from dataclasses import replace
 from typing import Final
 
 from coordinator.dashboard.page import Figure, Figures, Page, Section
@@ -46,7 +47,8 @@ def public_page(asked: Asked) -> Page:
             )
         )
     if "scores" in chosen and runs:
-        sections.append(overall_chart(runs[-1], asked.view))
+        chart = overall_chart(asked.run(asked.usual_run()), asked.view)
+        sections.append(replace(chart, title=f"{chart.title}, run {asked.usual_run()}"))
     return Page(title=asked.view.consortium, path="/public", nav="public", sections=tuple(sections))
 
 

@@ -12,7 +12,7 @@ from coordinator.notices.memory import Told
 from coordinator.notices.notice import Severity
 from federation.durable import FileSystem
 from federation.errors import UsageError
-from federation.ledger_state import Run
+from federation.ledger_state import Run, RunState
 
 ROWS: Final = 50
 """Rows of a long table on one page."""
@@ -46,6 +46,11 @@ class Asked:
             known = ", ".join(sorted(self.view.state.runs)) or "none"
             raise UsageError(f"run {name!r:.60}: no run of that name; known runs: {known}")
         return found
+
+    def usual_run(self) -> str:
+        """The running run that was created last, else the one that was created last; "" if there is none."""
+        runs = self.view.state.runs.values()
+        return max(runs, key=lambda run: (run.state is RunState.RUNNING, run.created_leaf)).id if runs else ""
 
     def number(self, key: str = "page") -> int:
         """A whole number of the query, 0 where it is none."""

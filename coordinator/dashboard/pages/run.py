@@ -87,7 +87,12 @@ def _figures(asked: Asked, run: Run) -> Figures:
             Figure(title="Tokens", value=tally.tokens, kind=Kind.COUNT),
             Figure(title="Sent up", value=tally.payload_bytes, kind=Kind.BYTES),
             Figure(title="Sent down", value=tally.blob_bytes * len(run.plan.members), kind=Kind.BYTES),
-            Figure(title="Training, share of time", value=utilisation(run, asked.view, asked.now), kind=Kind.RATIO),
+            Figure(
+                title="Training, share of time",
+                value=utilisation(run, asked.view, asked.now),
+                kind=Kind.RATIO,
+                hint="Of sites that report their steps, as far back as these are kept",
+            ),
             Figure(title="Abandoned or reverted", value=len(run.void), kind=Kind.COUNT),
         )
     )

@@ -86,11 +86,17 @@ def per_site(run: Run, value: Callable[[int, str], float | None], last: int | No
 
 
 def utilisation(run: Run, view: View, now: float) -> float | None:
-    """Share of the members' time since the first round in which steps were taken, as far as steps were reported."""
+    """Share of time in which steps were taken, over the sites that report steps; None where none does.
+
+    Of each site from the opening of the first round on whose steps are kept: the store of step metrics is bounded.
+    """
     rounds = view.times.rounds.get(run.id, {})
-    first = min((times.opened_us for times in rounds.values()), default=0) / 1e6
     last = max((times.ended_us for times in rounds.values()), default=0) / 1e6
     end = now if run.open_rounds else last
-    busy = sum(s.seconds for site in view.losses.runs.get(run.id, {}).values() for s in site.values())
-    span = (end - first) * len(run.plan.members)
+    busy = span = 0.0
+    for steps in view.losses.runs.get(run.id, {}).values():
+        opened = [rounds[number].opened_us for number in steps if number in rounds]
+        if opened:
+            busy += sum(found.seconds for number, found in steps.items() if number in rounds)
+            span += end - min(opened) / 1e6
     return min(1.0, busy / span) if busy and span > 0 else None

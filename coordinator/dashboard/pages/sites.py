@@ -20,7 +20,7 @@ NUM_VERDICTS = 50
 def sites_page(asked: Asked) -> Page:
     """All sites."""
     state = asked.view.state
-    rows = [_row(asked, site) for site in sorted({*state.sites, *state.revoked})]
+    rows = [_row(asked, site) for site in sorted(_known(state))]
     table = Table(
         id="sites",
         title="Sites",
@@ -40,7 +40,7 @@ def sites_page(asked: Asked) -> Page:
             ("admitted", "Admitted", Kind.COUNT),
             ("missed", "Not admitted", Kind.COUNT),
             ("tokens", "Tokens", Kind.COUNT),
-            ("hours", "Training hours", Kind.NUMBER, "Time in reported inner steps, all runs"),
+            ("hours", "Training hours", Kind.NUMBER, "Time in inner steps whose reports are kept, all runs"),
             ("gpu_hours", "GPU-hours", Kind.NUMBER, "Used by its jobs, all runs"),
             ("queue", "Queue wait", Kind.SECONDS, "Of the newest job that began"),
             ("certificate", "Certificate", Kind.NUMBER, "Days left"),
@@ -55,8 +55,8 @@ def sites_page(asked: Asked) -> Page:
 def site_page(asked: Asked, name: str) -> Page:
     """One site. Raises UsageError: no such site."""
     state = asked.view.state
-    if name not in state.sites and name not in state.revoked:
-        raise UsageError(f"site {name!r:.60}: not in roster version {state.roster_version}")
+    if name not in _known(state):
+        raise UsageError(f"site {name!r:.60}: not in roster version {state.roster_version}, nor a member of any run")
     seen = asked.view.observations.sites.get(name)
     facts = facts_figures(seen, asked.now)
     return Page(
@@ -74,6 +74,11 @@ def site_page(asked: Asked, name: str) -> Page:
             _verdicts(state, name),
         ),
     )
+
+
+def _known(state: Federation) -> set[str]:
+    """Sites of the roster, and those that were once: what they did stays."""
+    return {*state.sites, *state.revoked, *(m.site for run in state.runs.values() for m in run.plan.members)}
 
 
 def _row(asked: Asked, site: str) -> dict[str, Any]:
