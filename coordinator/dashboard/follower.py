@@ -2,7 +2,7 @@
 """Follows a coordinator's directory while the coordinator works in it. Reads only."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -91,7 +91,7 @@ class Follower:
         self._phases = FollowedLines(fs, PHASES)
         self._tails: dict[str, Tail] = {}
         self._prints: dict[str, object] = {}
-        self._folded = True
+        self._folded, self._restarts = True, 0
         self._faults: dict[str, str] = {}
         self.view = View(
             number=0,
@@ -106,10 +106,12 @@ class Follower:
     def refresh(self) -> bool:
         """One look. Returns whether `view` is a new one."""
         view = self.view
+        heard = self._hear()  # first: the leaf that opened a round was there before anybody was heard to train in it
         changed = self._see_roster()
         changed = self._see_leaves() or changed
         changed = self._see_reports() or changed
-        changed = self._see_lines() or changed
+        changed = self._see_phases(heard) or changed
+        changed = self._see_steps() or changed
         if changed:
             witnessed = by_site(view.consortium, self.view.log.witnessed())
             observations = replace(self.view.observations, witnessed=witnessed)
@@ -123,14 +125,18 @@ class Follower:
         try:
             self.view = replace(self.view, rosters=load_rosters(self._fs, int(self._clock() * 1e6)))
         except FederationError as error:
-            return self._fault("rosters", f"{ROSTERS}: {error}")
+            return self.fault("rosters", f"{ROSTERS}: {error}")
+        self.fault("rosters", "")
         return True
 
     def _see_leaves(self) -> bool:
         log, first = self.view.log, self.view.log.size
         known = (log.note, log.num_cosigned_bytes)
         added = log.refresh()
-        changed = self._fault("ledger", log.fault)
+        changed = self.fault("ledger", log.fault)
+        if log.num_restarts != self._restarts:
+            self._begin_anew()
+            first = 0
         state = self.view.state
         for index, data in enumerate(added, start=first):
             state = self._fold(state, index, data)
@@ -143,6 +149,14 @@ class Follower:
         self.view = replace(self.view, state=state, first_sentence=start)
         return True
 
+    def _begin_anew(self) -> None:
+        """What was made of leaves that were not the ledger's is dropped."""
+        self._folded, self._restarts = True, self.view.log.num_restarts
+        self._phases, self._tails = FollowedLines(self._fs, PHASES), {}
+        self.fault("fold", "")
+        new = {"state": Federation(), "history": History(), "losses": Losses(), "sentences": [], "first_sentence": 0}
+        self.view = replace(self.view, **new)  # type: ignore[arg-type]
+
     def _fold(self, state: Federation, index: int, data: bytes) -> Federation:
         """The next state. From the first leaf on that cannot be folded the state stands still, and says so."""
         try:
@@ -150,7 +164,7 @@ class Follower:
             text = sentence(leaf.body)
         except FederationError as error:
             self.view.sentences.append((0, f"a leaf that this release cannot read: {error}"))
-            self._fault("fold", f"leaf {index} cannot be read: {error}. What follows it is not shown.")
+            self.fault("fold", f"leaf {index} cannot be read: {error}. What follows it is not shown.")
             self._folded = False
             return state
         self.view.sentences.append((leaf.at_us, text))
@@ -159,7 +173,7 @@ class Follower:
         try:
             state = apply(state, leaf)
         except InvalidTransition as error:
-            self._fault("fold", f"leaf {index} does not fit what came before: {error}. What follows it is not shown.")
+            self.fault("fold", f"leaf {index} does not fit what came before: {error}. What follows it is not shown.")
             self._folded = False
             return state
         self.view.history.leaf(index, leaf, state)
@@ -196,21 +210,28 @@ class Follower:
         self._prints[path] = fingerprint
         return True
 
-    def _see_lines(self) -> bool:
-        """Phases and step metrics that were appended."""
+    def _hear(self) -> list[tuple[str, str]]:
+        """Lines of phases that were appended, with their sites."""
+        return [(site, line) for site in self._phases.sites() for line in self._phases.new(site)]
+
+    def _see_phases(self, heard: Iterable[tuple[str, str]]) -> bool:
         changed = False
-        for site in self._phases.sites():
-            for line in self._phases.new(site):
-                change = read_change(line)
-                if change is not None:
-                    self.view.history.times.phase(site, change)
-                    changed = True
+        for site, line in heard:
+            change = read_change(line)
+            if change is not None:
+                self.view.history.times.phase(site, change)
+                changed = True
+        return changed
+
+    def _see_steps(self) -> bool:
+        """Step metrics that were appended."""
+        changed = False
         for site in telemetry_sites(self._fs):
             for record in self._tails.setdefault(site, Tail(self._fs, site)).new():
                 changed = self.view.losses.add(site, record, self.view.state.runs) or changed
         return changed
 
-    def _fault(self, what: str, text: str) -> bool:
+    def fault(self, what: str, text: str) -> bool:
         """Notes what is wrong with one part, "" for nothing; returns whether that is news."""
         self._faults[what] = text
         faults = tuple(value for value in self._faults.values() if value)

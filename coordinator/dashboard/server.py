@@ -7,15 +7,17 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from starlette.types import ASGIApp
 
 from coordinator.dashboard.app import Dashboard
 from coordinator.dashboard.assets import check_assets
+from coordinator.dashboard.connections import DashboardProtocol
 from coordinator.dashboard.doors import Doors
 from coordinator.dashboard.events import PUSH_SECONDS, Hub
 from coordinator.dashboard.follower import Follower
@@ -31,7 +33,7 @@ from coordinator.notices.notifier import open_notifier
 from coordinator.rpc.membership import Membership
 from federation.certificates import der, pem, read_certificate
 from federation.durable.real import RealFileSystem
-from federation.errors import CertificateError, ConfigError
+from federation.errors import CertificateError, ConfigError, FederationError
 from federation.garbage import spare_what_is_loaded
 
 LOG: Final = logging.getLogger("coordinator.dashboard")
@@ -39,17 +41,6 @@ LOOK_SECONDS: Final = 0.25
 LIVENESS_SECONDS: Final = 2.0
 JUDGE_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 2
-
-
-class CertificateProtocol(H11Protocol):
-    """Hands a client's certificate, which the TLS layer has verified, on to the requests of its connection."""
-
-    def connection_made(self, transport: Any) -> None:
-        """A connection: its certificate never changes."""
-        super().connection_made(transport)
-        found = transport.get_extra_info("ssl_object")
-        certificate = found.getpeercert(binary_form=True) if found is not None else None
-        self.app_state = {**self.app_state, "certificate": certificate or b""}
 
 
 @dataclass
@@ -90,19 +81,7 @@ class DashboardServer:
 
     def run(self, parent: int = 0) -> None:
         """Serves until SIGTERM or SIGINT, or until the process with id `parent` is gone, if one is given."""
-        config = uvicorn.Config(
-            self.dashboard.application(),
-            http=CertificateProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=STOP_SECONDS,
-            limit_concurrency=2000,
-            h11_max_incomplete_event_size=64 * 1024,
-        )
-        config.load()
+        config = web_config(self.dashboard.application())
         config.ssl = self._context
         self.fs.write(ADDRESS, self.url.encode())
         spare_what_is_loaded()
@@ -121,43 +100,49 @@ class DashboardServer:
 
     async def _follow(self, server: uvicorn.Server, parent: int) -> None:
         """Looks several times a second; viewers are told at most once a second, and of what only time changes, too."""
-        pushed, liveness_at, judged, pending = 0.0, 0.0, 0.0, False
+        pushed, lived, judged, pending = 0.0, 0.0, 0.0, False
         while True:
             if parent and os.getppid() != parent:
                 server.should_exit = True
             if server.should_exit:
                 self.hub.close()
             now = time.monotonic()
-            if now - liveness_at >= LIVENESS_SECONDS:
-                liveness, liveness_at = self._watch.look(), now
-                pending = pending or liveness != self.gallery.liveness
-                self.gallery.liveness = liveness
-            if self._refreshed():
-                self.doors.membership = self._membership()
-                pending = True
+            if now - lived >= LIVENESS_SECONDS:
+                lived, pending = now, self._tried("reading the lock", self._lives) or pending
+            pending = self._tried("reading the directory", self._refreshed) or pending
             if now - judged >= JUDGE_SECONDS:
-                judged, changed = now, self._judged()
-                pending = pending or changed
+                judged, pending = now, self._tried("judging what is the case", self._judged) or pending
             if now - pushed >= (PUSH_SECONDS if pending else FRESH_SECONDS):
                 if pending:
                     self.gallery.forget()
                 pending, pushed = False, now
-                self.hub.changed()
+                await self.hub.changed()
             await asyncio.sleep(LOOK_SECONDS)
 
-    def _refreshed(self) -> bool:
+    def _tried(self, what: str, look: Callable[[], bool]) -> bool:
+        """One look. Where it fails nothing else stops: each page says that it is old, and the log says why, once."""
         try:
-            return self.follower.refresh()
-        except Exception:  # our own bug: what is shown grows old, and the log says why
-            LOG.exception("the directory could not be read")
-            return False
+            changed = look()
+        except Exception as error:  # a disk that cannot be read, or our own bug
+            why = str(error) if isinstance(error, FederationError) else "a fault of the dashboard; its log has it"
+            changed = self.follower.fault(what, f"{what} failed: {why}; what follows from it is old")
+            if changed:
+                LOG.exception("%s failed", what)
+            return changed
+        return self.follower.fault(what, "") or changed
+
+    def _lives(self) -> bool:
+        before, self.gallery.liveness = self.gallery.liveness, self._watch.look()
+        return self.gallery.liveness != before
+
+    def _refreshed(self) -> bool:
+        changed = self.follower.refresh()
+        if changed:
+            self.doors.membership = self._membership()
+        return changed
 
     def _judged(self) -> bool:
-        try:
-            changed = self.watchman.look()
-        except Exception:  # our own bug: pages go on
-            LOG.exception("it could not be judged what is the case")
-            return False
+        changed = self.watchman.look()
         self.gallery.told = self.watchman.told
         return changed
 
@@ -205,6 +190,26 @@ class DashboardServer:
             return self.section.url.rstrip("/")
         host, _, port = self.address.rpartition(":")
         return f"https://{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{port}"
+
+
+def web_config(application: ASGIApp) -> uvicorn.Config:
+    """How the web server is run. Addresses are those of connections: headers that name others are anybody's word."""
+    config = uvicorn.Config(
+        application,
+        http=DashboardProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="error",  # strangers' bad requests would fill the log
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=STOP_SECONDS,
+        limit_concurrency=2000,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    config.load()
+    return config
 
 
 def _listening(listen: str) -> socket.socket:
