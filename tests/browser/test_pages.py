@@ -107,6 +107,25 @@ def test_a_rejected_update_says_why(browser: Browser, hostile: Shown) -> None:
         assert why.startswith("rejected: the ")
 
 
+def test_a_tab_that_nobody_sees_keeps_no_connection(browser: Browser, consortium: Shown) -> None:
+    look = "hidden => { window.unseen = hidden; document.dispatchEvent(new Event('visibilitychange')); }"
+    with tab_in(browser, consortium.url) as tab:
+        tab.page.add_init_script("""
+            Object.defineProperty(document, "hidden", { get: () => window.unseen === true });
+            const Source = window.EventSource;
+            window.sources = [];
+            window.EventSource = class extends Source { constructor(a) { super(a); window.sources.push(this); } };
+        """)
+        tab.enter(consortium.token())
+        live = "window.sources.filter(source => source.readyState !== 2).length"
+        expect(tab.page.locator("#live")).to_have_text("Live")
+        tab.page.evaluate(look, True)
+        assert tab.page.evaluate(live) == 0
+        tab.page.evaluate(look, False)
+        tab.page.wait_for_function(f"{live} === 1")
+        assert tab.complaints == []
+
+
 def test_a_legend_hides_its_line(browser: Browser, consortium: Shown) -> None:
     with tab_in(browser, consortium.url, token=consortium.token()) as tab:
         tab.open("/languages")

@@ -74,26 +74,40 @@
   }
 
   const AWAY = "The dashboard cannot be reached; this is what was known last";
+  const BUSY = "Too many requests from here; this is what was known last";
   const OVER = "The session is over; enter with a new link";
   let wait = 1000;
+  let source = null;
+  let timer = 0;
   function follow() {
-    const source = new EventSource(`/events?page=${encodeURIComponent(document.body.dataset.page)}`);
+    source = new EventSource(`/events?page=${encodeURIComponent(document.body.dataset.page)}`);
     source.addEventListener("hello", () => { wait = 1000; tell("Live", false); });
     source.addEventListener("main", (event) => {
       const { number, html } = JSON.parse(event.data);
       document.body.dataset.number = number;
       swap(html);
     });
-    source.addEventListener("gone", () => { source.close(); again(OVER); });
-    source.onerror = () => {
-      source.close();
-      again(AWAY);
-    };
+    source.addEventListener("gone", () => { rest(); again(OVER); });
+    source.onerror = () => { rest(); again(AWAY); };
+  }
+
+  function rest() {
+    clearTimeout(timer);
+    source?.close();
+    source = null;
+  }
+
+  // A browser has six connections for all its tabs: one that nobody sees must not keep another page from loading.
+  function attend() {
+    if (document.hidden) { rest(); return; }
+    if (source) return;
+    rest();
+    lookAgain();
   }
 
   function again(why) {
     tell(why, true);
-    setTimeout(lookAgain, wait);
+    if (!document.hidden) timer = setTimeout(lookAgain, wait);
     wait = Math.min(wait * 2, 30000);
   }
 
@@ -101,7 +115,8 @@
   async function lookAgain() {
     try {
       const answer = await fetch(document.body.dataset.page, { method: "HEAD", headers: { accept: "text/event-stream" } });
-      if (answer.status === 401) again(OVER); else follow();
+      if (source || document.hidden) return;
+      if (answer.status === 401) again(OVER); else if (answer.status === 429) again(BUSY); else follow();
     } catch { again(AWAY); }
   }
 
@@ -119,6 +134,7 @@
   tellTimes();
   setInterval(tellTimes, 10000);
   addEventListener("pagehide", () => main.blur());
-  follow();
+  document.addEventListener("visibilitychange", attend);
+  if (!document.hidden) follow();
   loadCharts();
 })();
