@@ -2,14 +2,15 @@
 """The dashboard's web application: every request passes the doors, then one table says what it shows. GET only, but
 for coming in and leaving."""
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp
 from coordinator.dashboard.assets import asset
 from coordinator.dashboard.doors import Doors, refused_sentence
 from coordinator.dashboard.events import Hub, Viewer
-from coordinator.dashboard.gallery import Gallery
+from coordinator.dashboard.gallery import Gallery, canonical
 from coordinator.dashboard.headers import SecurityHeaders
 from coordinator.dashboard.links import MAX_CHARS, Visitor
 from coordinator.dashboard.pages.audit import update_document
@@ -34,6 +35,10 @@ SECURITY: Final = logging.getLogger("federation.security")
 MAX_FORM_BYTES: Final = 3 * MAX_CHARS
 _BYTES: Final = "application/octet-stream"
 _ASSET_SECONDS: Final = 3600
+_PIECE_BYTES: Final = 64 * 1024
+FORM_SECONDS: Final = 10.0
+EXPORT_REQUESTS: Final = 10.0
+"""An export makes its page anew, with all rows: it counts for so many requests."""
 
 
 @dataclass
@@ -73,27 +78,26 @@ class Dashboard:
             AccessDeniedError: nobody whom we know.
             FederationError: a certificate that does not count.
         """
-        self.doors.check_rate(_peer(request))
-        certificate = getattr(request.state, "certificate", b"")
-        if certificate:
-            return self.doors.by_certificate(certificate)
-        found = self.doors.by_session(request.cookies.get(COOKIE, ""))
+        found = self.doors.visitor(*_credentials(request), _peer(request))
         if found is None:
             raise _StrangerError("This dashboard is closed.", advice="Open a one-time link, or use a certificate.")
         return found
 
     async def enter(self, request: Request) -> Response:
         """The door: a form, and what it sends."""
-        self.doors.check_rate(_peer(request))
-        if request.method == "GET":
+        self.doors.check_peer(_peer(request))
+        if request.method in ("GET", "HEAD"):
             return _door(200)
-        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        if _comes_from_elsewhere(request):
             return _door(403, "A link is only taken from this page.")
         try:
             secret = self.doors.by_link(await _token(request), _peer(request))
+        except LimitExceededError as error:  # not into the security log: it would push out what others did
+            return _door(429, refused_sentence(error))
         except FederationError as error:
             SECURITY.warning("dashboard: %s: %s", _peer(request), error)
             return _door(403, refused_sentence(error))
+        self.doors.sessions.end(request.cookies.get(COOKIE, ""))
         answer = RedirectResponse("/", status_code=303)
         limit = int(LONGEST_SECONDS)
         answer.set_cookie(COOKIE, secret, max_age=limit, secure=True, httponly=True, samesite="lax", path="/")
@@ -101,7 +105,9 @@ class Dashboard:
 
     async def leave(self, request: Request) -> Response:
         """Ends the session."""
-        self.doors.check_rate(_peer(request))
+        self.doors.check_peer(_peer(request))
+        if _comes_from_elsewhere(request):
+            raise AccessDeniedError("A session is only ended from its own pages.")
         self.doors.sessions.end(request.cookies.get(COOKIE, ""))
         answer = RedirectResponse("/enter", status_code=303)
         answer.delete_cookie(COOKIE, secure=True, httponly=True, samesite="lax", path="/")
@@ -115,8 +121,10 @@ class Dashboard:
         is_public = request.url.path == "/public"
         visitor = None if is_public else self.visitor(request)
         if is_public:
-            self.doors.check_rate(_peer(request))
+            self.doors.check_peer(_peer(request))
         auditor = visitor is not None and visitor.is_auditor
+        if "table" in request.query_params:
+            self.doors.check_rate(self._share(request), EXPORT_REQUESTS)
         if "chart" in request.query_params or "table" in request.query_params:
             return self._part(request, address, auditor)
         shown = self.gallery.show(address, auditor, self.clock())
@@ -149,20 +157,23 @@ class Dashboard:
         is_public = address.partition("?")[0] == "/public"
         visitor = None if is_public else self.visitor(request)
         auditor = visitor is not None and visitor.is_auditor
+        if is_public:
+            self.doors.check_peer(_peer(request))
         self.gallery.show(address, auditor, self.clock())  # refused before the stream begins, if at all
         who = (lambda: _EVERYBODY) if is_public else (lambda: self._still(request))
-        viewer = Viewer(address=address, auditor=auditor, who=who)
-        self.hub.check_room()
+        share = "" if is_public else self._share(request)
+        viewer = Viewer(address=canonical(address), auditor=auditor, who=who, share=share)
+        self.hub.check_room(share)
         return StreamingResponse(self.hub.stream(viewer), media_type="text/event-stream")
 
     def _still(self, request: Request) -> Visitor | None:
-        certificate = getattr(request.state, "certificate", b"")
         try:
-            if certificate:
-                return self.doors.by_certificate(certificate)
+            return self.doors.known(*_credentials(request))
         except FederationError:
             return None
-        return self.doors.by_session(request.cookies.get(COOKIE, ""))
+
+    def _share(self, request: Request) -> str:
+        return self.doors.share_of(*_credentials(request), _peer(request))
 
     # --- evidence -----------------------------------------------------------------------------------------------------
 
@@ -211,7 +222,9 @@ class Dashboard:
         packed = "gzip" in request.headers.get("accept-encoding", "")
         if packed:
             headers["content-encoding"] = "gzip"
-        return Response(found.packed if packed else found.data, media_type=found.media_type, headers=headers)
+        data = found.packed if packed else found.data
+        headers["content-length"] = str(len(data))
+        return StreamingResponse(_pieces(data), media_type=found.media_type, headers=headers)
 
     async def health(self, request: Request) -> Response:
         """Whether this process answers; says nothing about the consortium."""
@@ -253,6 +266,21 @@ class _StrangerError(AccessDeniedError):
 _EVERYBODY: Final = Visitor(name="public", role=Role.VIEWER)
 
 
+def _credentials(request: Request) -> tuple[bytes, str]:
+    """The certificate of the connection and the secret of the cookie, empty where there is none."""
+    return getattr(request.state, "certificate", b""), request.cookies.get(COOKIE, "")
+
+
+def _comes_from_elsewhere(request: Request) -> bool:
+    return request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+
+
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    """In parts: who reads slowly, and needs no session for it, must not make us hold megabytes for each connection."""
+    for start in range(0, len(data), _PIECE_BYTES):
+        yield data[start : start + _PIECE_BYTES]
+
+
 def _peer(request: Request) -> str:
     return request.client.host if request.client else ""
 
@@ -290,15 +318,24 @@ async def _token(request: Request) -> str:
     """The field of the form, read with a limit; of a whole link what stands behind its #.
 
     Raises:
-        LimitExceededError, UsageError: no such form.
+        UsageError: no such form.
     """
-    data = b""
-    async for part in request.stream():
-        data += part
-        if len(data) > MAX_FORM_BYTES:
-            raise LimitExceededError(f"form: expected at most {MAX_FORM_BYTES} bytes")
+    try:
+        async with asyncio.timeout(FORM_SECONDS):
+            data = await _read(request)
+    except (ClientDisconnect, TimeoutError):
+        raise UsageError("form: expected all of it at once") from None
     try:
         found = parse_qs(data.decode(), max_num_fields=5).get("token", [""])[0]
     except ValueError:
         raise UsageError("form: expected one with a link") from None
     return found.rpartition("#")[2].strip()
+
+
+async def _read(request: Request) -> bytes:
+    data = b""
+    async for part in request.stream():
+        data += part
+        if len(data) > MAX_FORM_BYTES:
+            raise UsageError(f"form: expected at most {MAX_FORM_BYTES} bytes")
+    return data

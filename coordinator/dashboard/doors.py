@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may come in: closed by default. A client's certificate, or the session of a one-time link."""
 
+import hashlib
+import ipaddress
+import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -32,6 +36,8 @@ class Doors:
 
     Attributes:
         tls_issuer, enrolment_issuer: DER certificates, as `read_identity` takes them; b"" where there are none.
+        clock: unix seconds, for what is dated: certificates and links.
+        steady: seconds that never go back, for sessions and rates: a clock that is set must not lock everybody out.
     """
 
     fs: FileSystem
@@ -39,9 +45,38 @@ class Doors:
     tls_issuer: bytes = b""
     enrolment_issuer: bytes = b""
     clock: Callable[[], float] = time.time
+    steady: Callable[[], float] = time.monotonic
     sessions: Sessions = field(default_factory=Sessions)
-    _tries: dict[str, TokenBucket] = field(default_factory=dict)
-    _requests: dict[str, TokenBucket] = field(default_factory=dict)
+    _tries: OrderedDict[str, TokenBucket] = field(default_factory=OrderedDict)
+    _requests: OrderedDict[str, TokenBucket] = field(default_factory=OrderedDict)
+
+    def visitor(self, certificate: bytes, secret: str, peer: str) -> Visitor | None:
+        """Who asks, None for nobody whom we know.
+
+        Requests count for the session or the certificate that they come with: people behind one proxy do not wait for
+        each other, nor for strangers there, who count by their address.
+
+        Raises:
+            LimitExceededError: too many requests.
+            FederationError: a certificate that does not count.
+        """
+        self.check_rate(self.share_of(certificate, secret, peer))
+        return self.known(certificate, secret)
+
+    def known(self, certificate: bytes, secret: str) -> Visitor | None:
+        """Who has a session or a certificate. A session counts first: its link was opened later.
+
+        Raises:
+            FederationError: a certificate that does not count.
+        """
+        found = self.by_session(secret)
+        return self.by_certificate(certificate) if found is None and certificate else found
+
+    def share_of(self, certificate: bytes, secret: str, peer: str) -> str:
+        """For whom requests and open streams count."""
+        if self.by_session(secret) is not None:
+            return f"session {hashlib.sha256(secret.encode()).hexdigest()}"
+        return f"certificate {hashlib.sha256(certificate).hexdigest()}" if certificate else _network(peer)
 
     def by_certificate(self, certificate: bytes) -> Visitor:
         """Who the holder of a verified client's certificate is.
@@ -65,28 +100,51 @@ class Doors:
             LimitExceededError: too many tries from there.
             AccessDeniedError: the link does not count.
         """
-        now = self.clock()
-        self._take(self._tries, peer, TRIES_PER_SECOND, TRIES, now)
-        visitor = LinkDesk(self.fs).accept(token, self.membership.roster, int(now * 1e6))
-        return self.sessions.begin(visitor, now)
+        try:
+            visitor = LinkDesk(self.fs).accept(token, self.membership.roster, int(self.clock() * 1e6))
+        except FederationError:  # only this counts: who has a link does not wait for others at the same proxy
+            self._take(self._tries, _network(peer), TRIES_PER_SECOND, TRIES)
+            raise
+        return self.sessions.begin(visitor, self.steady())
 
     def by_session(self, secret: str) -> Visitor | None:
         """Whose session it is; nobody's once the roster does not let who gave the link give that role any more."""
-        visitor = self.sessions.find(secret, self.clock())
+        visitor = self.sessions.find(secret, self.steady())
         entry = self.membership.operators.get(visitor.name) if visitor is not None else None
         return visitor if visitor is not None and entry is not None and may_give(entry, visitor.role) else None
 
-    def check_rate(self, peer: str) -> None:
-        """Raises LimitExceededError: more requests than a person and their browser make."""
-        self._take(self._requests, peer, REQUESTS_PER_SECOND, REQUESTS, self.clock())
+    def check_rate(self, share: str, requests: float = 1.0) -> None:
+        """Counts a request, or a costly one as several.
 
-    def _take(self, buckets: dict[str, TokenBucket], peer: str, rate: float, burst: float, now: float) -> None:
-        bucket = buckets.setdefault(peer, TokenBucket(per_second=rate, burst=burst))
+        Raises:
+            LimitExceededError: more than a person and their browser ask for.
+        """
+        self._take(self._requests, share, REQUESTS_PER_SECOND, REQUESTS, requests)
+
+    def check_peer(self, peer: str) -> None:
+        """As `check_rate`, for what everybody may ask for."""
+        self.check_rate(_network(peer))
+
+    def _take(
+        self, buckets: OrderedDict[str, TokenBucket], share: str, rate: float, burst: float, amount: float = 1.0
+    ) -> None:
+        bucket = buckets.setdefault(share, TokenBucket(per_second=rate, burst=burst))
+        buckets.move_to_end(share)
         while len(buckets) > MAX_PEERS:
-            del buckets[next(iter(buckets))]
-        wait = bucket.take(1.0, now)
+            buckets.popitem(last=False)
+        wait = bucket.take(amount, self.steady())
         if wait:
-            raise LimitExceededError(f"too many requests: try again in {wait:.0f} seconds")
+            raise LimitExceededError(f"too many requests: try again in {math.ceil(wait)} seconds")
+
+
+def _network(peer: str) -> str:
+    """An address; of IPv6 the /64 that it is in: one host has as many of those addresses as it likes."""
+    try:
+        address = ipaddress.IPv6Address(peer.partition("%")[0])
+    except ValueError:
+        return peer
+    mapped = address.ipv4_mapped
+    return str(mapped) if mapped else str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
 
 
 def refused_sentence(error: FederationError) -> str:

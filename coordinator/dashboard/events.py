@@ -19,6 +19,12 @@ PUSH_SECONDS: Final = 1.0
 
 KEEP_ALIVE_SECONDS: Final = 15.0
 MAX_VIEWERS: Final = 1000
+MAX_PUBLIC: Final = MAX_VIEWERS // 2
+"""Streams of the public page: members always find room."""
+
+MAX_EACH: Final = 30
+"""Streams of one session or certificate."""
+
 HELLO: Final = b"event: hello\ndata: {}\n\n"
 GONE: Final = b"event: gone\ndata: {}\n\n"
 _KEEP_ALIVE: Final = b": still here\n\n"
@@ -26,11 +32,17 @@ _KEEP_ALIVE: Final = b": still here\n\n"
 
 @dataclass(eq=False)
 class Viewer:
-    """One open stream. It holds the newest frame only: who reads slowly skips what is old."""
+    """One open stream. It holds the newest frame only: who reads slowly skips what is old.
+
+    Attributes:
+        who: asked again and again; None ends the stream.
+        share: for whom it counts, "" for the public page.
+    """
 
     address: str
     auditor: bool
     who: Callable[[], Visitor | None]
+    share: str = ""
     frame: bytes = b""
     sent: str = ""
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -50,17 +62,20 @@ class Hub:
     viewers: set[Viewer] = field(default_factory=set)
     closing: bool = False
 
-    def check_room(self) -> None:
-        """Raises LimitExceededError: there are as many viewers as there may be."""
+    def check_room(self, share: str) -> None:
+        """Raises LimitExceededError: there are as many viewers as there may be, or as many of one."""
         if len(self.viewers) >= MAX_VIEWERS:
             raise LimitExceededError(f"expected at most {MAX_VIEWERS} viewers at once")
+        mine, most = sum(viewer.share == share for viewer in self.viewers), MAX_EACH if share else MAX_PUBLIC
+        if mine >= most:
+            raise LimitExceededError(f"expected at most {most} pages at once that change by themselves; close some")
 
     async def stream(self, viewer: Viewer) -> AsyncIterator[bytes]:
         """The frames of one viewer, until it leaves or may look no more. The first one has the page as it is now."""
         self.viewers.add(viewer)
         try:
             yield HELLO
-            self._give([viewer])
+            await self._give([viewer])
             while not self.closing:
                 frame = await _next(viewer)
                 if viewer.who() is None:
@@ -76,15 +91,16 @@ class Hub:
         for viewer in self.viewers:
             viewer.arrived.set()
 
-    def changed(self) -> None:
+    async def changed(self) -> None:
         """Gives every viewer its page as it is now, where that differs from what it has."""
-        self._give(list(self.viewers))
+        await self._give(list(self.viewers))
 
-    def _give(self, viewers: list[Viewer]) -> None:
+    async def _give(self, viewers: list[Viewer]) -> None:
         frames: dict[tuple[str, bool], tuple[str, bytes]] = {}
         for viewer in viewers:
             key = (viewer.address, viewer.auditor)
             if key not in frames:
+                await asyncio.sleep(0)  # however many different pages there are, requests come in between
                 frames[key] = self._frame(*key)
             main, frame = frames[key]
             if frame and main != viewer.sent:

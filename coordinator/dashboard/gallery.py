@@ -11,6 +11,7 @@ from coordinator.dashboard.follower import Follower
 from coordinator.dashboard.liveness import Liveness
 from coordinator.dashboard.page import Page
 from coordinator.dashboard.pages.request import Asked
+from coordinator.dashboard.public_fields import PUBLIC_FIELDS
 from coordinator.dashboard.render import render_main
 from coordinator.dashboard.site_map import arranged, build
 from coordinator.notices.memory import Told
@@ -19,6 +20,14 @@ from federation.errors import UsageError
 
 MAX_PAGES: Final = 256
 MAX_FIGURES: Final = 64
+KEYS: Final[tuple[str, ...]] = ("run", "q", "sort", "order", "page", "chart")
+"""Of a query, what pages heed."""
+
+PUBLIC_PATH: Final = "/public"
+_PUBLIC_ORDERS: Final = frozenset(
+    {("order", "ascending"), ("order", "descending"), *(("sort", f"runs.{name}") for name in ("run", *PUBLIC_FIELDS))}
+)
+
 FRESH_SECONDS: Final = 5.0
 """A page is made anew after so long even if nothing was heard: open rounds grow in its timeline."""
 
@@ -69,6 +78,7 @@ class Gallery:
 
     def show(self, address: str, auditor: bool, now: float) -> Shown:
         """The rendered page, from memory where nothing has changed. Raises as `site_map.build`."""
+        address = canonical(address)
         key = (address, auditor)
         found = self._shown.get(key)
         number = self.follower.view.number
@@ -86,10 +96,10 @@ class Gallery:
 
         Everybody who has the page open fetches its charts again after each change: they are made once as well.
         """
-        path, query = split(address)
+        path, query = split(canonical(address))
         name = query.pop("chart", "")
         shown = self.show(f"{path}?{urlencode(query)}" if query else path, auditor, now)
-        key = (address, auditor)
+        key = (f"{path}#{name}?{urlencode(query)}", auditor)
         of, found = self._figures.get(key, (None, b""))
         if of is not shown:
             chart = shown.page.chart(name)
@@ -106,6 +116,22 @@ class Gallery:
         """Makes every page anew: something changed that no view says, such as the coordinator's liveness."""
         self._shown.clear()
         self._figures.clear()
+
+
+def canonical(address: str) -> str:
+    """An address without what no page heeds: whatever somebody adds to it, there is one page to be made of it.
+
+    Of the public page, for which nobody needs a session, there are only so many as it has orders. Raises as `split`.
+    """
+    path, query = split(address)
+    kept: dict[str, str] = {
+        key: query[key] for key in KEYS if key in query and (path != PUBLIC_PATH or _is_public(key, query[key]))
+    }
+    return f"{path}?{urlencode(kept)}" if kept else path
+
+
+def _is_public(key: str, value: str) -> bool:
+    return (key, value) in _PUBLIC_ORDERS or key == "chart"
 
 
 def split(address: str) -> tuple[str, dict[str, str]]:

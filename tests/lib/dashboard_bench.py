@@ -63,6 +63,7 @@ class Bench:
             tls_issuer=self.follower.view.rosters.current.tls_issuer,
             enrolment_issuer=der(self.found.consortium.enrolment_issuer().certificate),
             clock=self.clock,
+            steady=self.clock,
         )
         self.hub = Hub(gallery=self.gallery, clock=self.clock)
         self.dashboard = Dashboard(doors=self.doors, gallery=self.gallery, hub=self.hub, clock=self.clock)

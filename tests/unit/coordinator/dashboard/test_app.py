@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The application: what is closed, what every answer carries, and that nothing asked of it is a fault of ours."""
 
+import asyncio
 import csv
 import io
 import json
 import logging
 from base64 import b64decode
+from typing import Any
 
 import pytest
 from dashboard_bench import AUDIT, NOW, PAGES, Bench
@@ -13,10 +15,13 @@ from dashboard_bench import AUDIT, NOW, PAGES, Bench
 from coordinator.bench.generated import Generated
 from coordinator.bench.setting import RUN
 from coordinator.dashboard import site_map
+from coordinator.dashboard.events import MAX_EACH, MAX_PUBLIC, Viewer
 from coordinator.dashboard.headers import HEADERS
+from coordinator.dashboard.server import web_config
 from coordinator.dashboard.sessions import COOKIE, IDLE_SECONDS, LONGEST_SECONDS
 from federation import notes
 from federation.certificates import der, operator_subject
+from federation.errors import LimitExceededError
 from federation.merkle import leaf_hash, verify_inclusion
 from federation.roster_document import Role
 
@@ -283,7 +288,7 @@ def test_exports_hold_the_rows_of_the_page(auditor: Bench, path: str) -> None:
         assert [column["key"] for column in found["columns"]] == [column.key for column in table.columns]
         answer = get(f"{path}?table={name}&format=csv")
         head, *rows = csv.reader(io.StringIO(answer.text))
-        assert head == [column.key for column in table.columns]
+        assert head == [column.name or column.key for column in table.columns]
         assert len(rows) == len(found["rows"]) == len(table.rows)
         for row, values in zip(rows, found["rows"], strict=True):
             shown = ["" if value is None else str(value) for value in values.values()]
@@ -337,3 +342,91 @@ def test_guessing_links_is_slow(bench: Bench) -> None:
     answers = [bench.client.post("/enter", data={"token": f"guess.{n}"}) for n in range(12)]
     assert "too many requests" not in answers[9].text
     assert "too many requests" in answers[10].text
+    assert answers[10].status_code == 429
+    assert bench.client.post("/enter", data={"token": bench.token()}).status_code == 303
+
+
+def test_an_export_counts_for_several_requests(viewer: Bench) -> None:
+    found = [viewer.client.get("/sites?table=sites&format=csv").status_code for _ in range(25)]
+    assert found[:15] == [200] * 15
+    assert found[-1] == 429
+
+
+def test_another_page_cannot_end_a_session(viewer: Bench) -> None:
+    answer = viewer.client.post("/leave", headers={"sec-fetch-site": "cross-site"})
+    assert answer.status_code == 403
+    assert "set-cookie" not in answer.headers
+    assert viewer.get("/").status_code == 200
+
+
+def test_another_link_ends_the_session_before(viewer: Bench) -> None:
+    before = viewer.client.cookies[COOKIE]
+    viewer.enter(Role.AUDITOR)
+    assert viewer.client.cookies[COOKIE] != before
+    assert viewer.doors.by_session(before) is None
+
+
+def test_who_goes_away_while_entering_is_no_fault_of_ours(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    async def gone() -> dict[str, object]:
+        return {"type": "http.disconnect"}
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/enter", "query_string": b"", "headers": [], "state": {}}
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(bench.dashboard.application()(scope, gone, send))
+    assert sent[0]["status"] == 403
+    assert caplog.text == ""
+
+
+# --- what everybody shares --------------------------------------------------------------------------------------------
+
+
+def test_what_is_added_to_an_address_makes_no_other_page(viewer: Bench) -> None:
+    assert viewer.get("/sites").status_code == 200
+    made = viewer.gallery.show("/sites", False, viewer.clock.now)
+    assert viewer.gallery.show("/sites?junk=1", False, viewer.clock.now) is made
+    assert viewer.gallery.show("//x/sites?junk=2", False, viewer.clock.now) is made
+    public = viewer.gallery.show("/public", False, viewer.clock.now)
+    for query in ("q=1", "page=7", "sort=runs.nonsense", "order=x", f"run={RUN}"):
+        assert viewer.gallery.show(f"/public?{query}", False, viewer.clock.now) is public
+    assert viewer.gallery.show("/public?sort=runs.state&order=ascending", False, viewer.clock.now) is not public
+
+
+def test_nobody_takes_all_the_room_for_changes(bench: Bench) -> None:
+    def opened(share: str, number: int) -> None:
+        for _ in range(number):
+            bench.hub.check_room(share)
+            bench.hub.viewers.add(Viewer(address="/", auditor=False, who=lambda: None, share=share))
+
+    opened("one", MAX_EACH)
+    with pytest.raises(LimitExceededError, match="close some"):
+        bench.hub.check_room("one")
+    opened("", MAX_PUBLIC)
+    with pytest.raises(LimitExceededError):
+        bench.hub.check_room("")
+    bench.hub.check_room("other")
+
+
+def test_requests_come_in_between_while_pages_are_made(bench: Bench) -> None:
+    async def given() -> int:
+        viewers = [Viewer(address=f"/ledger?q={n}", auditor=False, who=lambda: None) for n in range(5)]
+        bench.hub.viewers.update(viewers)
+        giving, turns = asyncio.create_task(bench.hub.changed()), 0
+        while not giving.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert all(viewer.frame for viewer in viewers)
+        return turns
+
+    assert asyncio.run(given()) >= 5
+
+
+def test_the_address_of_a_request_is_that_of_its_connection() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError
+
+    assert web_config(application).loaded_app is application

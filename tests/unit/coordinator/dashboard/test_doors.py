@@ -2,6 +2,7 @@
 """Who may come in: certificates, sessions, and how often one may knock."""
 
 from dataclasses import replace
+from secrets import token_hex
 
 import pytest
 
@@ -40,12 +41,14 @@ class Time:
 
 
 def opened(*people: tuple[str, Role]) -> Doors:
+    time = Time()
     return Doors(
         fs=SimulatedFileSystem(),
         membership=membership(*(people or PEOPLE)),
         tls_issuer=TLS,
         enrolment_issuer=ENROLMENT,
-        clock=Time(),
+        clock=time,
+        steady=time,
     )
 
 
@@ -106,9 +109,10 @@ def test_bytes_that_are_no_certificate_stay_outside(data: bytes) -> None:
 # --- sessions ---------------------------------------------------------------------------------------------------------
 
 
-def entered(found: Doors, role: Role, name: str) -> str:
-    grant = Grant(consortium="eu", operator=name, role=role, expires_at_us=int(NOW * 1e6) + 10**7, nonce="n")
-    return found.by_link(make_token(grant, EU.key(f"operator/{name}")), "10.0.0.1")
+def entered(found: Doors, role: Role, name: str, peer: str = "10.0.0.1") -> str:
+    expires = int(NOW * 1e6) + 10**7
+    grant = Grant(consortium="eu", operator=name, role=role, expires_at_us=expires, nonce=token_hex(8))
+    return found.by_link(make_token(grant, EU.key(f"operator/{name}")), peer)
 
 
 def test_a_session_ends_with_who_gave_the_link() -> None:
@@ -209,3 +213,50 @@ def test_peers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         found.check_rate(f"10.0.0.{number}")
     assert len(found._requests) == 10
     assert MAX_PEERS > 10
+
+
+def test_a_clock_that_is_set_back_locks_nobody_out() -> None:
+    found = opened()
+    assert refusals(found, int(REQUESTS) + 1, "10.0.0.1")[-1]
+    found.clock = lambda: NOW - 3600
+    found.steady = lambda: NOW + 1
+    assert refusals(found, 1, "10.0.0.1") == [False]
+
+
+def test_members_do_not_wait_for_others_behind_one_proxy() -> None:
+    found = opened()
+    one, other = entered(found, Role.VIEWER, "vito"), entered(found, Role.VIEWER, "vito")
+    for _ in range(int(REQUESTS)):
+        assert found.visitor(b"", "", "10.0.0.1") is None
+        assert found.visitor(b"", one, "10.0.0.1") is not None
+    for secret in ("", one):
+        with pytest.raises(LimitExceededError):
+            found.visitor(b"", secret, "10.0.0.1")
+    assert found.visitor(b"", other, "10.0.0.1") is not None
+    assert found.visitor(certificate("vito", Role.VIEWER), "", "10.0.0.1") is not None
+
+
+def test_whoever_has_a_link_does_not_wait_for_who_guesses_at_the_same_proxy() -> None:
+    found = opened()
+    for _ in range(int(TRIES)):
+        with pytest.raises(AccessDeniedError):
+            found.by_link("guess.guess", "10.0.0.1")
+    assert found.by_session(entered(found, Role.VIEWER, "vito", "10.0.0.1")) is not None
+
+
+def test_one_network_of_ipv6_is_one_peer() -> None:
+    found = opened()
+    for number in range(int(REQUESTS)):
+        found.check_peer(f"2001:db8::{number:x}")
+    with pytest.raises(LimitExceededError):
+        found.check_peer("2001:db8::ffff")
+    found.check_peer("2001:db8:0:1::1")
+    found.check_peer("::ffff:10.0.0.1")
+
+
+def test_a_link_lets_in_whose_certificate_does_not_count() -> None:
+    found = opened()
+    foreign = certificate("vito", Role.VIEWER, STRANGERS)
+    with pytest.raises(FederationError):
+        found.visitor(foreign, "", "10.0.0.1")
+    assert found.visitor(foreign, entered(found, Role.VIEWER, "vito"), "10.0.0.1") is not None

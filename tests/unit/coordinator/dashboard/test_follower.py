@@ -18,9 +18,11 @@ from coordinator.bench.generated import Generated, extend, generate
 from coordinator.bench.setting import LANGUAGES, RUN
 from coordinator.dashboard import follower as module
 from coordinator.dashboard.follower import Follower
+from coordinator.home import LEDGER
 from federation import leaves as lv
 from federation import notes
 from federation.durable.real import RealFileSystem
+from federation.ledger.frames import encode_record, scan_records
 from federation.messages import Telemetry
 from federation.rounds import fold
 from federation.state_digest import state_digest
@@ -95,16 +97,14 @@ def standing(leaves: list[lv.Leaf]) -> dict[tuple[int, str], lv.Leaf]:
 
 def check_scores(follower: Follower, leaves: list[lv.Leaf]) -> None:
     said: dict[tuple[int, str], dict[str, float]] = defaultdict(dict)
+    reverted = {n + 1 for n, found in follower.view.state.runs[RUN].rounds.items() if found.reverted}
     for leaf in leaves:
-        if isinstance(leaf.body, lv.EvaluationRecordedV1):
+        if isinstance(leaf.body, lv.EvaluationRecordedV1) and not reverted.intersection(leaf.body.versions):
             for score in leaf.body.scores:
                 said[leaf.body.num_commits, score.language][leaf.body.site] = score.bits_per_byte
     scores = follower.view.history.scores.of(follower.view.state.runs[RUN])
     for (commits, language), by_site in said.items():
         found = scores.of(commits, language)
-        if commits > follower.view.state.runs[RUN].num_commits():  # of a model that was rolled back
-            assert found is None
-            continue
         assert found is not None
         values = list(by_site.values())
         assert found.mean == pytest.approx(sum(values) / len(values))
@@ -137,6 +137,37 @@ def test_the_step_metrics_of_a_run_are_summed(growing: Generated) -> None:
     growing.telemetry.add("alps", Telemetry(run="unknown", allocation="a", lines=('{"round": 1, "loss": 2.0}',)), NOW)
     assert not follower.refresh()
     assert list(losses.runs) == [RUN]
+
+
+def test_a_phase_heard_while_the_leaves_are_read_is_kept(growing: Generated, monkeypatch: pytest.MonkeyPatch) -> None:
+    follower = following(growing)
+    see_leaves = follower._see_leaves
+
+    def slowly() -> bool:
+        changed = see_leaves()
+        list(extend(growing, num_rounds=2, now_us=lambda: NOW_US))
+        return changed
+
+    monkeypatch.setattr(follower, "_see_leaves", slowly)
+    follower.refresh()
+    monkeypatch.undo()
+    follower.refresh()
+    assert follower.view.times.rounds == following(growing).view.times.rounds
+
+
+def test_a_repaired_ledger_is_shown_from_its_beginning(growing: Generated) -> None:
+    segment = growing.directory / LEDGER / "segments" / "000000.seg"
+    good = segment.read_bytes()
+    records = list(scan_records(good).records)
+    records[0], records[1] = records[1], records[0]
+    segment.write_bytes(b"".join(map(encode_record, records)))
+    follower = following(growing)
+    assert [fault for fault in follower.view.faults if "root of their checkpoint" in fault]
+    segment.write_bytes(good)
+    assert follower.refresh()
+    follower.refresh()
+    check(follower, leaves_of(growing))
+    assert any(t.training_at for t in follower.view.times.rounds[RUN].values())
 
 
 def test_a_cosignature_is_news(growing: Generated) -> None:

@@ -11,12 +11,14 @@ from coordinator.bench.generated import Generated
 from coordinator.bench.setting import RUN
 from coordinator.dashboard.history import History
 from coordinator.dashboard.liveness import Liveness, LivenessWatch
+from coordinator.dashboard.losses import Losses, RoundSteps
 from coordinator.dashboard.pages.run_charts import utilisation
+from coordinator.dashboard.scores import ScoreBook
 from coordinator.dashboard.tables import Table
 from federation import leaves as lv
 from federation.durable.simulated import SimulatedFileSystem
 from federation.languages import ORDER, SETS, find
-from federation.ledger_state import Federation
+from federation.ledger_state import Federation, RunState, Version
 from federation.roster_document import Role
 from federation.rounds import apply
 from federation.wire import leaf_from_bytes
@@ -109,6 +111,78 @@ def test_a_stray_verdict_does_not_change_what_share_of_time_was_training(made: G
     after = shown(bench, [*leaves_of(made), lv.Leaf(at_us=2 * 10**15, body=stray)]).follower.view
     assert before
     assert utilisation(after.state.runs[RUN], after, NOW) == before
+
+
+def test_share_of_time_is_of_the_time_whose_steps_are_kept(made: Generated, bench: Bench) -> None:
+    view = bench.follower.view
+    run, losses = view.state.runs[RUN], Losses()
+    number = max(n for n, found in run.rounds.items() if found.commit)
+    opened = view.times.of(RUN, number).opened_us / 1e6
+    losses.runs[RUN] = {"alps": {number: RoundSteps(num_steps=1, loss_sum=1.0, seconds=(NOW - opened) / 2)}}
+    assert utilisation(run, replace(view, losses=losses), NOW) == pytest.approx(0.5)
+
+
+# --- what was rolled back, who was removed ----------------------------------------------------------------------------
+
+
+def evaluation(commits: int, version: int, score: float, language: str = "deu") -> lv.EvaluationRecordedV1:
+    found = (lv.LanguageScore(language=language, bits_per_byte=score, num_bytes=1),)
+    return lv.EvaluationRecordedV1(
+        run=RUN,
+        site="alps",
+        request=0,
+        num_commits=commits,
+        versions=(version,),
+        scores=found,
+        evidence_digest="",
+    )
+
+
+def test_scores_of_a_model_that_was_rolled_back_are_not_those_of_its_successor(made: Generated, bench: Bench) -> None:
+    run = bench.follower.view.state.runs[RUN]
+    chain = tuple(Version(number=n, theta_digest="") for n in (0, 1, 2, 5))
+    run = replace(run, versions=(chain,), commit_leaves=(1, 2, 3))
+    book = ScoreBook()
+    for found in (evaluation(2, 2, 1.0), evaluation(3, 5, 2.0), evaluation(3, 3, 9.0, "fra"), evaluation(3, 4, 9.0)):
+        book.add(found)
+    scores = book.of(run)
+    assert scores.commits == [2, 3]
+    assert scores.languages == {"deu"}
+    assert scores.of(3, "deu").mean == 2.0  # type: ignore[union-attr]
+
+
+def test_a_member_that_the_roster_dropped_keeps_its_page(auditor: Bench) -> None:
+    view = auditor.follower.view
+    state = replace(view.state, sites=tuple(site for site in view.state.sites if site != "alps"))
+    auditor.follower.view = replace(view, state=state, number=view.number + 1)
+    page = auditor.get("/site/alps")
+    assert page.status_code == 200
+    assert "removed" in page.text
+    assert "removed" in auditor.get("/sites").text
+    assert auditor.get("/site/nobody").status_code == 404
+
+
+def test_the_public_page_shows_scores_of_the_run_that_trains(viewer: Bench) -> None:
+    view = viewer.follower.view
+    done = replace(view.state.runs[RUN], id="zz-old", state=RunState.COMPLETED)
+    state = replace(view.state, runs={**view.state.runs, "zz-old": done})
+    viewer.follower.view = replace(view, state=state, number=view.number + 1)
+    assert f"Bits per byte, run {RUN}" in viewer.get("/public").text
+    assert viewer.gallery.asked({}, False, NOW).usual_run() == RUN
+
+
+def test_the_csv_of_a_chart_names_its_lines(viewer: Bench) -> None:
+    head = viewer.get(f"/run/{RUN}?table=loss&format=csv").text.splitlines()[0]
+    assert head == "round,alps,arrhenius,capella"
+
+
+def test_a_directory_that_cannot_be_read_is_said_until_it_can(auditor: Bench) -> None:
+    auditor.follower.fault("reading the directory", "reading the directory failed: no permission; it is old")
+    auditor.gallery.forget()
+    assert "no permission" in auditor.get("/").text
+    auditor.follower.fault("reading the directory", "")
+    auditor.gallery.forget()
+    assert "no permission" not in auditor.get("/").text
 
 
 def test_a_coordinator_that_went_away_is_said_on_every_page(auditor: Bench) -> None:
