@@ -39,7 +39,7 @@ def own_identity(
     Raises:
         ConfigError: a file there cannot be read.
     """
-    wanted = sorted({"localhost", "127.0.0.1", *names})
+    wanted = sorted({str(_name(name).value) for name in ("localhost", "127.0.0.1", *names)})
     if not fs.exists(KEY):
         save_tls_key(fs, KEY, generate_tls_key())
     key, now = load_tls_key(fs, KEY), clock()
@@ -103,7 +103,7 @@ def _make(key: ec.EllipticCurvePrivateKey, names: Iterable[str], now: float) -> 
     return builder.sign(key, hashes.SHA256())
 
 
-def _name(name: str) -> x509.GeneralName:
+def _name(name: str) -> x509.IPAddress | x509.DNSName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
