@@ -4,10 +4,11 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +42,8 @@ LOOK_SECONDS: Final = 0.25
 LIVENESS_SECONDS: Final = 2.0
 JUDGE_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 2
+MAX_CONNECTIONS: Final = 2000
+MAX_FILES: Final = 2 * MAX_CONNECTIONS
 
 
 @dataclass
@@ -84,6 +87,7 @@ class DashboardServer:
         config = web_config(self.dashboard.application())
         config.ssl = self._context
         self.fs.write(ADDRESS, self.url.encode())
+        _allow_files()
         spare_what_is_loaded()
         server = uvicorn.Server(config)
         signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again at its end, before our own clearing up
@@ -109,6 +113,7 @@ class DashboardServer:
             now = time.monotonic()
             if now - lived >= LIVENESS_SECONDS:
                 lived, pending = now, self._tried("reading the lock", self._lives) or pending
+                pending = self._tried("loading the renewed certificate", self._certified) or pending
             pending = self._tried("reading the directory", self._refreshed) or pending
             if now - judged >= JUDGE_SECONDS:
                 judged, pending = now, self._tried("judging what is the case", self._judged) or pending
@@ -175,9 +180,25 @@ class DashboardServer:
             authority = self.fs.real_path(CLIENT_AUTHORITY)
         if section.certificate:
             root = self.fs.root
-            return server_context(root / section.key, root / section.certificate, authority)
-        key, certificate, self.fingerprint = self._own()
-        return server_context(key, certificate, authority)
+            self._files = (root / section.key, root / section.certificate)
+        else:
+            *files, self.fingerprint = self._own()
+            self._files = (files[0], files[1])
+        self._loaded = _changed_at(self._files)
+        return server_context(*self._files, authority)
+
+    def _certified(self) -> bool:
+        """Takes a certificate that was renewed: who comes from now on sees the new one.
+
+        Raises:
+            ConfigError: it is none, or not of that key.
+        """
+        changed = _changed_at(self._files)
+        if changed != self._loaded:
+            server_context(*self._files, None)  # tried on another one first: half a change would serve nobody
+            self._context.load_cert_chain(self._files[1], self._files[0])
+            self._loaded = changed
+        return False
 
     def _own(self) -> tuple[Path, Path, str]:
         names = {self.section.listen.rpartition(":")[0].strip("[]"), self.section.host}
@@ -205,11 +226,24 @@ def web_config(application: ASGIApp) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=STOP_SECONDS,
-        limit_concurrency=2000,
+        limit_concurrency=MAX_CONNECTIONS,
         h11_max_incomplete_event_size=64 * 1024,
     )
     config.load()
     return config
+
+
+def _changed_at(files: Iterable[Path]) -> tuple[int, ...]:
+    """When each file was changed, 0 where there is none."""
+    return tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in files)
+
+
+def _allow_files() -> None:
+    """As many open files as we may have: each viewer is one, and many systems allow 1,024 unless asked."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if most == resource.RLIM_INFINITY else min(MAX_FILES, most)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _listening(listen: str) -> socket.socket:

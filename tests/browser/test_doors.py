@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from browser_tab import Tab, tab_in
-from dashboard_process import Shown
 from cryptography.hazmat.primitives.serialization import pkcs12
+from dashboard_process import Shown
 from playwright.sync_api import Browser
 
 import coordinator

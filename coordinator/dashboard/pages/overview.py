@@ -78,7 +78,7 @@ def _runs(rows: list[dict[str, Any]]) -> Table:
             ("sites", "Sites", Kind.COUNT),
             ("tokens", "Tokens", Kind.COUNT, "New tokens of all admitted updates"),
             ("up", "Sent up", Kind.BYTES),
-            ("down", "Sent down", Kind.BYTES),
+            ("down", "Sent down", Kind.BYTES, "Each commit once to each member"),
         ),
         rows=tuple(rows),
         empty="No runs yet. An operator makes one with `coordinator run create`.",

@@ -84,9 +84,14 @@ def _figures(asked: Asked, run: Run) -> Figures:
             Figure(title="Last commit", value=progress.last_commit, kind=Kind.TIME),
             Figure(title="Per commit", value=progress.seconds_per_commit, kind=Kind.SECONDS),
             Figure(title="Forecast of the end", value=progress.end, kind=Kind.TIME),
-            Figure(title="Tokens", value=tally.tokens, kind=Kind.COUNT),
+            Figure(title="Tokens", value=tally.tokens, kind=Kind.COUNT, hint="Of all admitted updates"),
             Figure(title="Sent up", value=tally.payload_bytes, kind=Kind.BYTES),
-            Figure(title="Sent down", value=tally.blob_bytes * len(run.plan.members), kind=Kind.BYTES),
+            Figure(
+                title="Sent down",
+                value=tally.blob_bytes * len(run.plan.members),
+                kind=Kind.BYTES,
+                hint="Each commit once to each member",
+            ),
             Figure(
                 title="Training, share of time",
                 value=utilisation(run, asked.view, asked.now),
