@@ -29,9 +29,11 @@ class BoundedLines:
         """Keeps some lines; a newline inside one becomes a space."""
         path = f"{self.directory}/{site}{_SUFFIX}"
         size = self._sizes.get(site)
+        data = "".join(line.replace("\n", " ") + "\n" for line in lines).encode()
         if size is None:
             size = self.fs.size(path) if self.fs.exists(path) else 0
-        data = "".join(line.replace("\n", " ") + "\n" for line in lines).encode()
+            if size and self.fs.read_range(path, size - 1, 1) != b"\n":  # torn by the end of the process before
+                data = b"\n" + data
         if size + len(data) > self.max_file_bytes and size:
             self.fs.rename(path, f"{self.directory}/{site}{_OLDER}")
             size = 0

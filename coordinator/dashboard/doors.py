@@ -108,10 +108,16 @@ class Doors:
         return self.sessions.begin(visitor, self.steady())
 
     def by_session(self, secret: str) -> Visitor | None:
-        """Whose session it is; nobody's once the roster does not let who gave the link give that role any more."""
+        """Whose session it is.
+
+        Nobody's once the roster does not let who gave the link give that role any more, or names another key for them:
+        with the one before somebody else may have made the link.
+        """
         visitor = self.sessions.find(secret, self.steady())
         entry = self.membership.operators.get(visitor.name) if visitor is not None else None
-        return visitor if visitor is not None and entry is not None and may_give(entry, visitor.role) else None
+        if visitor is None or entry is None or entry.public != visitor.public:
+            return None
+        return visitor if may_give(entry, visitor.role) else None
 
     def check_rate(self, share: str, requests: float = 1.0) -> None:
         """Counts a request, or a costly one as several.

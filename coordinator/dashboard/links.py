@@ -13,7 +13,7 @@ import base64
 import binascii
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -37,10 +37,11 @@ _SLACK_US: Final = 60 * 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Visitor:
-    """Who a viewer is: a member of the roster, or whoever was given a link of one."""
+    """Who a viewer is: a member of the roster, or whoever was given a link of one, signed with the key `public`."""
 
     name: str
     role: Role
+    public: bytes = field(default=b"", compare=False)
 
     @property
     def is_auditor(self) -> bool:
@@ -107,7 +108,7 @@ class LinkDesk:
         if not may_give(entry, grant.role):  # 6
             raise _refused(f"{grant.operator} may not give the role {grant.role.value}")
         self._use_up(payload, grant, now_us)  # 7
-        return Visitor(name=grant.operator, role=grant.role)
+        return Visitor(name=grant.operator, role=grant.role, public=entry.public)
 
     def _use_up(self, payload: bytes, grant: Grant, now_us: int) -> None:
         self._forget_expired(now_us)

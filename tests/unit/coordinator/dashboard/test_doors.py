@@ -123,6 +123,14 @@ def test_a_session_ends_with_who_gave_the_link() -> None:
     assert found.by_session(secret) is None
 
 
+def test_a_session_ends_with_the_key_that_signed_its_link() -> None:
+    found = opened()
+    secret = entered(found, Role.VIEWER, "alice")
+    entries = tuple(replace(entry, public=EU.public("operator/new")) for entry in found.membership.roster.operators)
+    found.membership = replace(found.membership, roster=replace(found.membership.roster, operators=entries))
+    assert found.by_session(secret) is None
+
+
 def test_an_auditors_session_ends_with_the_role_that_opened_it() -> None:
     found = opened()
     secret = entered(found, Role.AUDITOR, "edda")
