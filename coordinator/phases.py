@@ -67,7 +67,7 @@ def _written(change: PhaseChange) -> str:
     return json.dumps(record | ({"loss": change.loss} if change.loss else {}), allow_nan=True)
 
 
-def read_change(line: str) -> PhaseChange | None:
+def read_change(line: bytes) -> PhaseChange | None:
     """A line of the log, None where it is torn or of another release."""
     try:
         record = json.loads(line)
