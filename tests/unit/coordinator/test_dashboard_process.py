@@ -98,6 +98,7 @@ def test_one_that_cannot_be_configured_stays_away(tmp_path: Path, caplog: pytest
     beside.wait()
     for _ in range(3):
         beside.look(after=1e6)
+        assert beside.pid() is None
     assert beside.num_starts() == 1
     (record,) = caplog.records
     assert record.levelno == logging.ERROR

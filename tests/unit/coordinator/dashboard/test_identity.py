@@ -91,6 +91,7 @@ def test_until_near_its_end_it_stays(fs: RealFileSystem) -> None:
 
 def test_other_names_get_another_one_and_spellings_do_not(fs: RealFileSystem) -> None:
     first = identity(fs, "one.example.org", "0:0::1")
+    assert identity(fs, "one.example.org", "0:0::1") == first
     assert identity(fs, "::1", "one.example.org", "localhost") == first
     assert identity(fs, "::1", "two.example.org") != first
     assert names(fs) == {"localhost", "127.0.0.1", "::1", "two.example.org"}
