@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -98,7 +99,9 @@ def test_a_link_lets_one_person_in_with_its_role(place: Place, name: str, role: 
     assert token not in result.stderr
 
 
-def test_no_two_links_are_one(place: Place) -> None:
+def test_no_two_links_are_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: now))
     assert place.link(VIEWER, "--url", URL).stdout != place.link(VIEWER, "--url", URL).stdout
 
 
