@@ -133,7 +133,7 @@ def test_one_that_does_not_listen_is_ended_anyway(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(dashboard_process, "STOP_SECONDS", 0.05)
     ready = tmp_path / "ready"
     os.mkfifo(ready)
-    beside = Beside(tmp_path, f"trap '' TERM; echo > {ready}; while :; do sleep 600; done")
+    beside = Beside(tmp_path, f"trap '' TERM; echo > {ready}; exec sleep 600")
     beside.look()
     ready.read_text()  # returns when the child has written, so from now on it does not listen
     child = beside.process._child
