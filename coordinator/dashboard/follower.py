@@ -2,13 +2,13 @@
 """Follows a coordinator's directory while the coordinator works in it. Reads only."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pydantic import ValidationError
 
-from coordinator.bounded_lines import FollowedLines
+from coordinator.bounded_lines import Tail, sites_of
 from coordinator.dashboard.history import History
 from coordinator.dashboard.losses import Losses
 from coordinator.dashboard.times import Times
@@ -17,7 +17,7 @@ from coordinator.observation_store import STATUS, read_seen
 from coordinator.observations import Observations, SiteSeen
 from coordinator.phases import PHASES, read_change
 from coordinator.site_views import NETWORK_STATUS
-from coordinator.telemetry import Tail, telemetry_sites
+from coordinator.telemetry import TELEMETRY, parsed_line
 from federation.durable import FileSystem
 from federation.errors import ConfigError, FederationError, InvalidTransition
 from federation.leaf_text import sentence
@@ -88,8 +88,7 @@ class Follower:
             public=entry.ledger_public,
             witness_publics=lambda: self.view.rosters.witness_publics(),
         )
-        self._phases = FollowedLines(fs, PHASES)
-        self._tails: dict[str, Tail] = {}
+        self._tails: dict[tuple[str, str], Tail] = {}
         self._prints: dict[str, object] = {}
         self._folded, self._restarts = True, 0
         self._faults: dict[str, str] = {}
@@ -106,7 +105,9 @@ class Follower:
     def refresh(self) -> bool:
         """One look. Returns whether `view` is a new one."""
         view = self.view
-        heard = self._hear()  # first: the leaf that opened a round was there before anybody was heard to train in it
+        heard = list(
+            self._new_lines(PHASES)
+        )  # first: the leaf that opened a round was there before anybody was heard to train in it
         changed = self._see_roster()
         changed = self._see_leaves() or changed
         changed = self._see_reports() or changed
@@ -152,7 +153,7 @@ class Follower:
     def _begin_anew(self) -> None:
         """What was made of leaves that were not the ledger's is dropped."""
         self._folded, self._restarts = True, self.view.log.num_restarts
-        self._phases, self._tails = FollowedLines(self._fs, PHASES), {}
+        self._tails = {}
         self.fault("fold", "")
         new = {"state": Federation(), "history": History(), "losses": Losses(), "sentences": [], "first_sentence": 0}
         self.view = replace(self.view, **new)  # type: ignore[arg-type]
@@ -210,11 +211,8 @@ class Follower:
         self._prints[path] = fingerprint
         return True
 
-    def _hear(self) -> list[tuple[str, str]]:
-        """Lines of phases that were appended, with their sites."""
-        return [(site, line) for site in self._phases.sites() for line in self._phases.new(site)]
-
-    def _see_phases(self, heard: Iterable[tuple[str, str]]) -> bool:
+    def _see_phases(self, heard: Iterable[tuple[str, bytes]]) -> bool:
+        """Phases that were appended."""
         changed = False
         for site, line in heard:
             change = read_change(line)
@@ -226,10 +224,16 @@ class Follower:
     def _see_steps(self) -> bool:
         """Step metrics that were appended."""
         changed = False
-        for site in telemetry_sites(self._fs):
-            for record in self._tails.setdefault(site, Tail(self._fs, site)).new():
+        for site, line in self._new_lines(TELEMETRY):
+            record = parsed_line(line)
+            if record is not None:
                 changed = self.view.losses.add(site, record, self.view.state.runs) or changed
         return changed
+
+    def _new_lines(self, directory: str) -> Iterator[tuple[str, bytes]]:
+        for site in sites_of(self._fs, directory):
+            tail = self._tails.setdefault((directory, site), Tail(self._fs, directory, site))
+            yield from ((site, line) for line in tail.new())
 
     def fault(self, what: str, text: str) -> bool:
         """Notes what is wrong with one part, "" for nothing; returns whether that is news."""

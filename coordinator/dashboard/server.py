@@ -20,9 +20,9 @@ from coordinator.dashboard.app import Dashboard
 from coordinator.dashboard.assets import check_assets
 from coordinator.dashboard.connections import DashboardProtocol
 from coordinator.dashboard.doors import Doors
-from coordinator.dashboard.events import PUSH_SECONDS, Hub
+from coordinator.dashboard.events import Hub, Pace
 from coordinator.dashboard.follower import Follower
-from coordinator.dashboard.gallery import FRESH_SECONDS, Gallery
+from coordinator.dashboard.gallery import Gallery
 from coordinator.dashboard.identity import CLIENT_AUTHORITY, own_identity, server_context
 from coordinator.dashboard.links import ADDRESS
 from coordinator.dashboard.liveness import LivenessWatch
@@ -103,8 +103,8 @@ class DashboardServer:
             self.fs.remove(ADDRESS)
 
     async def _follow(self, server: uvicorn.Server, parent: int) -> None:
-        """Looks several times a second; viewers are told at most once a second, and of what only time changes, too."""
-        pushed, lived, judged, pending = 0.0, 0.0, 0.0, False
+        """Looks several times a second; viewers are told when the pace says so."""
+        pace, lived, judged = Pace(), 0.0, 0.0
         while True:
             if parent and os.getppid() != parent:
                 server.should_exit = True
@@ -112,15 +112,17 @@ class DashboardServer:
                 self.hub.close()
             now = time.monotonic()
             if now - lived >= LIVENESS_SECONDS:
-                lived, pending = now, self._tried("reading the lock", self._lives) or pending
-                pending = self._tried("loading the renewed certificate", self._certified) or pending
-            pending = self._tried("reading the directory", self._refreshed) or pending
+                lived = now
+                pace.heard(self._tried("reading the lock", self._lives))
+                pace.heard(self._tried("loading the renewed certificate", self._certified))
+            pace.heard(self._tried("reading the directory", self._refreshed))
             if now - judged >= JUDGE_SECONDS:
-                judged, pending = now, self._tried("judging what is the case", self._judged) or pending
-            if now - pushed >= (PUSH_SECONDS if pending else FRESH_SECONDS):
-                if pending:
+                judged = now
+                pace.heard(self._tried("judging what is the case", self._judged))
+            if pace.is_due(now):
+                if pace.is_news:
                     self.gallery.forget()
-                pending, pushed = False, now
+                pace.told(now)
                 await self.hub.changed()
             await asyncio.sleep(LOOK_SECONDS)
 
