@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the ledger says, as values that never change. `federation.rounds` folds the leaves to them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -126,6 +126,13 @@ class Run:
     def num_commits(self) -> int:
         """Commits in force."""
         return len(self.commit_leaves)
+
+    def is_void(self, versions: Iterable[int]) -> bool:
+        """Whether a rollback has made one of these versions, and so the model that they are of, void.
+
+        After it the same number of commits is reached again, by another model.
+        """
+        return any(number - 1 in self.void for number in versions)
 
     def schedule(self, site: str | None = None) -> Schedule:
         """The timetable of one member, or the nominal one."""

@@ -34,11 +34,11 @@ class History:
             case lv.EvaluationRecordedV1() as evaluation:
                 self.scores.add(evaluation)
                 self._disagreements.pop(evaluation.run, None)
-            case lv.TasksEvaluatedV1() as evaluation:
-                self._disagreements.pop(evaluation.run, None)
+            case lv.TasksEvaluatedV1() | lv.RunRevertedV1() as body:
+                self._disagreements.pop(body.run, None)
 
     def disagreements(self, run: Run) -> tuple[str, ...]:
-        """Where sites disagree about one model, computed once for each new evaluation."""
+        """Where sites disagree about one model, computed anew when an evaluation or a rollback came."""
         if run.id not in self._disagreements:
             self._disagreements[run.id] = disagreements(run)
         return self._disagreements[run.id]

@@ -62,15 +62,19 @@ class _Model:
     scores: Mapping[str, Score] | None = None
 
 
+Versions = tuple[int, ...]
+
+
 @dataclass(kw_only=True)
 class ScoreBook:
-    """All evaluations, by run and commits in the model. Of one site's words about one model the newest counts."""
+    """All evaluations, by run and by commits and versions in the model. Of one site's words about one the newest counts."""
 
-    runs: dict[str, dict[int, _Model]] = field(default_factory=dict)
+    runs: dict[str, dict[tuple[int, Versions], _Model]] = field(default_factory=dict)
 
     def add(self, evaluation: lv.EvaluationRecordedV1) -> None:
         """Takes in an evaluation; a score that is no number says nothing."""
-        model = self.runs.setdefault(evaluation.run, {}).setdefault(evaluation.num_commits, _Model())
+        models = self.runs.setdefault(evaluation.run, {})
+        model = models.setdefault((evaluation.num_commits, evaluation.versions), _Model())
         model.scores = None
         for score in evaluation.scores:
             if isfinite(score.bits_per_byte):
@@ -78,11 +82,9 @@ class ScoreBook:
 
     def of(self, run: Run) -> Scores:
         """The scores of models that are in force: what was rolled back does not count."""
-        models = self.runs.get(run.id, {})
-        in_force = run.num_commits()
-        return Scores(
-            by_commits={commits: _scores(models[commits]) for commits in sorted(models) if commits <= in_force}
-        )
+        models, newest = self.runs.get(run.id, {}), run.num_commits()
+        in_force = sorted(key for key in models if key[0] <= newest and not run.is_void(key[1]))
+        return Scores(by_commits={key[0]: _scores(models[key]) for key in in_force})
 
 
 def macro_average(scores: Mapping[str, Score], languages: Iterable[str]) -> float | None:

@@ -20,10 +20,9 @@ def evaluation_samples(run: Run) -> Iterator[Sample]:
 
 def _newest_two(run: Run) -> dict[str, tuple[EvaluationRecordedV1, EvaluationRecordedV1 | None]]:
     """From the end, as far as needed: a long run has tens of thousands."""
-    in_force = [{version.number for version in chain} for chain in run.versions]
     complete, found = set[str](), dict[str, tuple[EvaluationRecordedV1, EvaluationRecordedV1 | None]]()
     for each in reversed(run.evaluations):
-        if each.site in complete or not _stands(each, in_force):
+        if each.site in complete or run.is_void(each.versions):
             continue
         if each.site not in found:
             found[each.site] = (each, None)
@@ -33,9 +32,3 @@ def _newest_two(run: Run) -> dict[str, tuple[EvaluationRecordedV1, EvaluationRec
             if len(complete) == len(run.plan.members):
                 break
     return found
-
-
-def _stands(evaluation: EvaluationRecordedV1, in_force: list[set[int]]) -> bool:
-    """Whether no rollback has made a version of the model void."""
-    versions = evaluation.versions
-    return len(versions) == len(in_force) and all(v in chain for v, chain in zip(versions, in_force, strict=True))
