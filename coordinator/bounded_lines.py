@@ -16,6 +16,11 @@ _SUFFIX: Final = ".jsonl"
 _OLDER: Final = ".1.jsonl"
 
 
+def paths(directory: str, site: str) -> tuple[str, str]:
+    """A site's newer file and its older one."""
+    return f"{directory}/{site}{_SUFFIX}", f"{directory}/{site}{_OLDER}"
+
+
 @dataclass
 class BoundedLines:
     """Appends lines to `<directory>/<site>.jsonl`."""

@@ -223,7 +223,7 @@ def bytes_document(run: Run) -> Document:
 
 
 def newest_evaluations(run: Run) -> list[EvaluationRecordedV1]:
-    """Evaluations of models in force, or what there is room for: what was rolled back would pass for what came after."""
+    """Those of models in force, or what there is room for; what was rolled back would pass for what came after."""
     in_force = [found for found in run.evaluations if not run.is_void(found.versions)]
     older, newest = in_force[:-MAX_EVALUATIONS], in_force[-MAX_EVALUATIONS:]
     first = min((found.num_commits for found in in_force), default=0)

@@ -67,7 +67,7 @@ Versions = tuple[int, ...]
 
 @dataclass(kw_only=True)
 class ScoreBook:
-    """All evaluations, by run and by commits and versions in the model. Of one site's words about one the newest counts."""
+    """All evaluations, by run, and by commits and versions of the model. Of a site's words on one the newest counts."""
 
     runs: dict[str, dict[tuple[int, Versions], _Model]] = field(default_factory=dict)
 

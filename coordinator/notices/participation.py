@@ -137,7 +137,7 @@ def _loss_spike(run: Run, site: str, losses: tuple[float, ...], thresholds: Thre
 
 
 def _newest_evaluations(run: Run) -> dict[str, list[EvaluationRecordedV1]]:
-    """Per site its newest evaluation and the newest of a model with fewer commits before that, both of models in force."""
+    """Per site, of models in force, its newest evaluation and the newest of a model with fewer commits before that."""
     found: dict[str, list[EvaluationRecordedV1]] = {}
     for evaluation in reversed(run.evaluations):
         if run.is_void(evaluation.versions):

@@ -458,7 +458,7 @@ def with_run(office: Office, leaves: list[lv.Leaf]) -> None:
 def test_a_runs_metrics_are_exported_from_the_ledgers_own_leaves(office: Office, who: str) -> None:
     with_run(office, history())
     said = office.json(f"coordinator run export demo --metrics --format jsonl --as {who} --out metrics")
-    assert said["rows"] == {"rounds": 4, "updates": 15, "scores": 1, "steps": 2}
+    assert said["rows"] == {"rounds": 4, "updates": 15, "scores": 1, "tasks": 0, "phases": 12, "steps": 2}
     steps = [json.loads(line) for line in (office.base / "metrics/steps.jsonl").read_text().splitlines()]
     assert [(s["num_steps"], s["loss"], s["received_at"]) for s in steps] == [
         (1, 3.0, "1970-01-01T00:16:40.500000Z"),

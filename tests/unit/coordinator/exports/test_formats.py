@@ -173,7 +173,7 @@ def test_a_run_without_rounds_gives_empty_tables_with_headers(empty: RunTables, 
         case "csv":
             assert (
                 out / "scores.csv"
-            ).read_text().strip() == "commits,language,site,request,bits_per_byte,num_bytes,at"
+            ).read_text().strip() == "commits,language,site,request,bits_per_byte,num_bytes,at,reverted"
         case "json":
             assert json.loads(out.read_text())["rows"] == {"rounds": [], "updates": [], "scores": [], "steps": []}
         case "jsonl":
