@@ -6,8 +6,8 @@ work, and who asked makes the tables. Leaves come as they stand in the ledger, s
 with the ledger's signed checkpoint.
 
 A zlib stream of records: one byte (H, L, T, P or E), a length (u32, big-endian), and so many bytes. H comes first: a
-JSON object. L is one leaf, in order. T is a site's id, a line break, and whole lines of its telemetry; P the same of what
-it was heard to do in each round (`coordinator.phases`). E comes last.
+JSON object. L is one leaf, in order. T is a site's id, a line break, and whole lines of its telemetry; P the same of
+what it was heard to do in each round (`coordinator.phases`). E comes last.
 """
 
 import json
