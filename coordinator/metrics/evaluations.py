@@ -13,9 +13,12 @@ def evaluation_samples(run: Run) -> Iterator[Sample]:
     """One run: of each site the newest scores of a model that is in force, and those of the model before it."""
     for site, (newest, before) in sorted(_newest_two(run).items()):
         yield metric.SCORED_COMMITS.of(newest.num_commits, run.id, site)
-        for family, scored in ((metric.SCORE, newest), (metric.SCORE_BEFORE, before)):
-            for score in scored.scores if scored is not None else ():
-                yield family.of(score.bits_per_byte, run.id, site, score.language)
+        sizes = {score.language: score.num_bytes for score in newest.scores}
+        for score in newest.scores:
+            yield metric.SCORE.of(score.bits_per_byte, run.id, site, score.language)
+        for score in before.scores if before is not None else ():
+            if sizes.get(score.language) == score.num_bytes:  # another text gives another figure
+                yield metric.SCORE_BEFORE.of(score.bits_per_byte, run.id, site, score.language)
 
 
 def _newest_two(run: Run) -> dict[str, tuple[EvaluationRecordedV1, EvaluationRecordedV1 | None]]:
