@@ -95,16 +95,16 @@ def standing(leaves: list[lv.Leaf]) -> dict[tuple[int, str], lv.Leaf]:
 
 def check_scores(follower: Follower, leaves: list[lv.Leaf]) -> None:
     said: dict[tuple[int, str], dict[str, float]] = defaultdict(dict)
+    in_force = [{version.number for version in chain} for chain in follower.view.state.runs[RUN].versions]
     for leaf in leaves:
         if isinstance(leaf.body, lv.EvaluationRecordedV1):
+            if not all(v in chain for v, chain in zip(leaf.body.versions, in_force, strict=True)):
+                continue  # of a model that was rolled back
             for score in leaf.body.scores:
                 said[leaf.body.num_commits, score.language][leaf.body.site] = score.bits_per_byte
     scores = follower.view.history.scores.of(follower.view.state.runs[RUN])
     for (commits, language), by_site in said.items():
         found = scores.of(commits, language)
-        if commits > follower.view.state.runs[RUN].num_commits():  # of a model that was rolled back
-            assert found is None
-            continue
         assert found is not None
         values = list(by_site.values())
         assert found.mean == pytest.approx(sum(values) / len(values))
