@@ -164,14 +164,18 @@ def page_of(index: int, run: str) -> str:
     return ("/", f"/run/{run}", "/", "/languages")[index % 4]
 
 
+def pages_of(run: str) -> tuple[str, ...]:
+    """Addresses that are measured."""
+    base = f"/run/{run}"
+    return ("/", base, f"{base}/rounds", f"{base}/missing", "/sites", "/languages", "/ledger")
+
+
 async def pages(target: Target, run: str) -> dict[str, Any]:
     """Each page as nobody has asked for it yet, and again; from the request to the last byte of the answer."""
     connection = await Connection.open(target, source_of(40_000), Received())
     try:
         await connection.enter(target.token())
-        base = f"/run/{run}"
-        addresses = ("/", base, f"{base}/rounds", f"{base}/missing", "/sites", "/languages", "/ledger")
-        return {address: await _page(connection, address) for address in addresses}
+        return {address: await _page(connection, address) for address in pages_of(run)}
     finally:
         connection.close()
 

@@ -46,6 +46,11 @@ class Target:
     operator: str
     key: Ed25519PrivateKey
 
+    @property
+    def url(self) -> str:
+        """Of the dashboard, without a slash at the end."""
+        return f"https://{self.host}:{self.port}"
+
     def token(self) -> str:
         """The secret of a new link."""
         expires_at_us = int((time.time() + _LINK_SECONDS) * 1e6)

@@ -3,6 +3,7 @@
 
 import time
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -10,6 +11,7 @@ from coordinator.home import COORDINATOR_KEY, ROOT_FILE, ROSTERS, check_coordina
 from coordinator.identities import make_coordinator, make_operator
 from coordinator.network_config import NETWORK_FILE
 from coordinator.operator_client import OPERATOR_KEY
+from federation.cli.lazy import LazyGroup
 from federation.durable.real import RealFileSystem
 from federation.errors import ConfigError, ObjectNotFoundError
 from federation.ids import check_slug, slug_from
@@ -37,7 +39,13 @@ def init(directory: Path, request: Path, listen: str, endpoint: str) -> None:
     click.echo(f"Made {directory} and {request}. Next: federation consortium sign ROOT {request.name} ... --out roster")
 
 
-@click.group()
+OPERATOR_COMMANDS: Final = {
+    "invite": "coordinator.cli.invites:operator_invite",
+    "enroll": "coordinator.cli.enroll:operator_enroll",
+}
+
+
+@click.group(cls=LazyGroup, lazy=OPERATOR_COMMANDS)
 def operator() -> None:
     """Operators: people who steer runs with their own keys."""
 

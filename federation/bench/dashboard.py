@@ -11,13 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from federation.bench.dashboard_rounds import VIEWERS_MODULE, LookedAtRounds, serve_dashboard
 from federation.bench.figures import Document, machine
-from federation.bench.processes import wait_until
-from federation.demo.children import Children, command_line
+from federation.demo.children import Children
 
 GENERATED_MODULE: Final = "coordinator.bench.generated"
-VIEWERS_MODULE: Final = "coordinator.bench.viewers"
-START_SECONDS: Final = 600.0
+PAINTING_MODULE: Final = "coordinator.bench.painting"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +26,8 @@ class DashboardSetting:
     Attributes:
         seconds: with viewers; a quarter of it without, before.
         every_seconds: between two decisions, each a batch of leaves.
+        num_paints: of each page, in a real browser; 0 leaves that part out.
+        num_live_rounds: of a real federation, half of them looked at; 0 leaves that part out.
     """
 
     num_rounds: int = 1000
@@ -35,6 +36,8 @@ class DashboardSetting:
     num_viewers: int = 200
     seconds: float = 120.0
     every_seconds: float = 1.0
+    num_paints: int = 5
+    num_live_rounds: int = 48
 
 
 @dataclass(kw_only=True)
@@ -50,17 +53,31 @@ class DashboardBench:
         """Measures, and returns the document that docs/benchmarks.md describes.
 
         Raises:
+            ConfigError: first paint is wanted and there is no browser for it.
             JobFailedError: a process failed.
-            DeadlineExceededError: the dashboard did not begin to serve.
+            DeadlineExceededError: the dashboard did not begin to serve, or a round did not end.
         """
+        found = self._generated()
+        rounds = self._rounds() if self.setting.num_live_rounds else None
+        return {
+            "benchmark": "dashboard",
+            "machine": machine(),
+            "setting": asdict(self.setting),
+            **found,
+            "rounds": rounds,
+            "ratios": {
+                "cores_over_nobody": _over(found),
+                "round_over_nobody": rounds["viewers_over_nobody"] if rounds else None,
+            },
+        }
+
+    def _generated(self) -> Document:
+        """With the long history: first paint, pages, cost, delay."""
         setting, directory = self.setting, self.base / "coordinator"
         self.say(f"a history of {setting.num_rounds} rounds, {setting.num_sites} sites")
         sizes = ("--rounds", setting.num_rounds, "--sites", setting.num_sites, "--languages", setting.num_languages)
         self.children.run_module(GENERATED_MODULE, directory, *map(str, sizes))
-        serve = command_line("coordinator", "dashboard", "serve", directory, "--listen", "127.0.0.1:0")
-        dashboard = self.children.start("dashboard", serve)
-        address = directory / "dashboard" / "address"
-        wait_until(address.exists, START_SECONDS, "the dashboard's address", self.children.check)
+        dashboard = serve_dashboard(self.children, directory)
         self.say(f"{setting.num_viewers} viewers for {setting.seconds:g} s")
         options = {
             "--pid": dashboard.process.pid,
@@ -69,16 +86,27 @@ class DashboardBench:
             "--every": setting.every_seconds,
         }
         words = (str(word) for option in options.items() for word in option)
-        printed = self.children.run_module(VIEWERS_MODULE, directory, *words)
+        found: Document = json.loads(self._last_line(VIEWERS_MODULE, directory, *words))
+        found["paint"] = None
+        if setting.num_paints:
+            self.say("first paint in a browser")
+            printed = self._last_line(PAINTING_MODULE, directory, "--samples", str(setting.num_paints))
+            found["paint"] = json.loads(printed)
         self.children.stop(dashboard)
-        found: Document = json.loads(printed.splitlines()[-1])
-        return {
-            "benchmark": "dashboard",
-            "machine": machine(),
-            "setting": asdict(setting),
-            **found,
-            "ratios": {"cores_over_nobody": _over(found)},
-        }
+        return found
+
+    def _last_line(self, module: str, *arguments: str | Path) -> str:
+        return self.children.run_module(module, *arguments).splitlines()[-1]
+
+    def _rounds(self) -> Document:
+        """Without the long history: whether rounds of a real federation take longer."""
+        return LookedAtRounds(
+            base=self.base / "rounds",
+            children=self.children,
+            num_viewers=self.setting.num_viewers,
+            num_rounds=self.setting.num_live_rounds,
+            say=self.say,
+        ).run()
 
 
 def _over(found: Document) -> float | None:

@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """`federation bench`: figures that anybody can measure again on their own machine; see docs/benchmarks.md."""
 
+from typing import Final
+
 import click
 
-from federation.cli.bench_codecs import codecs
-from federation.cli.bench_dashboard import dashboard
-from federation.cli.bench_loss import loss
-from federation.cli.bench_memory import memory
-from federation.cli.bench_overlap import overlap
-from federation.cli.bench_round import round_
-from federation.cli.bench_transfer import transfer
+from federation.cli.lazy import LazyGroup
+
+COMMANDS: Final = {
+    "codecs": "federation.cli.bench_codecs:codecs",
+    "round": "federation.cli.bench_round:round_",
+    "memory": "federation.cli.bench_memory:memory",
+    "overlap": "federation.cli.bench_overlap:overlap",
+    "transfer": "federation.cli.bench_transfer:transfer",
+    "loss": "federation.cli.bench_loss:loss",
+    "dashboard": "federation.cli.bench_dashboard:dashboard",
+}
 
 
-@click.group()
+@click.group(cls=LazyGroup, lazy=COMMANDS)
 def bench() -> None:
     """Measure speed and memory; each figure stands beside one of the same run."""
-
-
-for command in (codecs, round_, memory, overlap, transfer, loss, dashboard):
-    bench.add_command(command)

@@ -20,6 +20,16 @@ from federation.demo.children import Children, environment
 @click.option(
     "--every", type=click.FloatRange(min=0.01), default=1.0, show_default=True, help="Seconds between two decisions."
 )
+@click.option(
+    "--paints", type=click.IntRange(0, 100), default=5, show_default=True, help="Of each page in Chromium; 0: none."
+)
+@click.option(
+    "--live-rounds",
+    type=click.IntRange(0, 10_000),
+    default=48,
+    show_default=True,
+    help="Of a real federation, half of them looked at; 0: none.",
+)
 @DIRECTORY
 @AS_JSON
 def dashboard(
@@ -29,6 +39,8 @@ def dashboard(
     viewers: int,
     minutes: float,
     every: float,
+    paints: int,
+    live_rounds: int,
     directory: Path | None,
     as_json: bool,
 ) -> None:
@@ -45,6 +57,8 @@ def dashboard(
         num_viewers=viewers,
         seconds=60 * minutes,
         every_seconds=every,
+        num_paints=paints,
+        num_live_rounds=live_rounds,
     )
     with scratch(directory) as base, Children(base / "logs", environment()) as children:
         found = DashboardBench(base=base, children=children, setting=setting, say=say).run()
@@ -60,6 +74,9 @@ def _figures(found: dict[str, Any]) -> Table:
         ("anonymous MB more per hour", f"{viewers['anonymous_bytes_per_hour'] / 1e6:.1f}", ""),
         ("sent, MB a second", f"{viewers['bytes_per_second'] / 1e6:.2f}", ""),
     ]
+    if rounds := found["rounds"]:
+        watched, alone = (rounds[f"seconds_{part}"]["median"] for part in ("viewers", "nobody"))
+        rows.append(("a live round, s", f"{watched:.3f}", f"{alone:.3f}"))
     if update["num_samples"]:
         rows += [(f"leaf to page, s, {name}", f"{update[name]:.2f}", "") for name in ("median", "p99", "largest")]
     return table_of(f"{found['setting']['num_viewers']} viewers", ("", "with viewers", "nobody looks"), rows)
@@ -70,8 +87,15 @@ def _megabytes(part: dict[str, Any]) -> str:
 
 
 def _pages(found: dict[str, Any]) -> Table:
+    painted = (found["paint"] or {"addresses": {}})["addresses"]
     rows = [
-        (address, f"{page['bytes'] / 1e3:.0f}", f"{page['cold_seconds']:.3f}", f"{page['warm_seconds']:.3f}")
+        (
+            address,
+            f"{page['bytes'] / 1e3:.0f}",
+            f"{page['cold_seconds']:.3f}",
+            f"{page['warm_seconds']:.3f}",
+            f"{painted[address]['median_seconds']:.3f}" if address in painted else "",
+        )
         for address, page in found["pages"].items()
     ]
-    return table_of("pages", ("", "kB", "first, s", "again, s"), rows)
+    return table_of("pages", ("", "kB", "first, s", "again, s", "first paint, s"), rows)

@@ -6,47 +6,32 @@ from typing import Final
 import click
 
 from federation.cli.errors import run_cli
+from federation.cli.lazy import LazyGroup
 from federation.no_network import forbid_sockets
-from site_agent.cli.budget import budget
-from site_agent.cli.carrier import carrier
-from site_agent.cli.courier import courier
-from site_agent.cli.data import data
-from site_agent.cli.doctor import doctor
-from site_agent.cli.enroll import enroll
-from site_agent.cli.jobs import attempt, job
-from site_agent.cli.policy import policy
-from site_agent.cli.runs import run
-from site_agent.cli.serve import serve, tick
-from site_agent.cli.setup import init, roster
-from site_agent.cli.status import status
+
+COMMANDS: Final = {
+    "init": "site_agent.cli.setup:init",
+    "enroll": "site_agent.cli.enroll:enroll",
+    "roster": "site_agent.cli.setup:roster",
+    "serve": "site_agent.cli.serve:serve",
+    "tick": "site_agent.cli.serve:tick",
+    "courier": "site_agent.cli.courier:courier",
+    "carrier": "site_agent.cli.carrier:carrier",
+    "run": "site_agent.cli.runs:run",
+    "job": "site_agent.cli.jobs:job",
+    "attempt": "site_agent.cli.jobs:attempt",
+    "policy": "site_agent.cli.policy:policy",
+    "budget": "site_agent.cli.budget:budget",
+    "data": "site_agent.cli.data:data",
+    "status": "site_agent.cli.status:status",
+    "doctor": "site_agent.cli.doctor:doctor",
+}
 
 
-@click.group()
+@click.group(cls=LazyGroup, lazy=COMMANDS)
 @click.version_option(package_name="hpc-federation")
 def cli() -> None:
     """Takes part in training one model together with other sites, on this site's own terms."""
-
-
-COMMANDS: Final = (
-    init,
-    enroll,
-    roster,
-    serve,
-    tick,
-    courier,
-    carrier,
-    run,
-    job,
-    attempt,
-    policy,
-    budget,
-    data,
-    status,
-    doctor,
-)
-
-for command in COMMANDS:
-    cli.add_command(command)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import click
 import pytest
+from cli_words import named
 from hostile_site import HostileSite, HostileWorld
 from majority_world import MajorityWorld, coordinator_directory, files_of
 from simulator.checks import check, undisturbed
@@ -365,7 +366,7 @@ def test_a_directory_has_one_process(site_dir: Path, open_office: Office, run_co
 
 
 def test_what_serve_advises_about_a_taken_directory_exists() -> None:
-    for command in (coordinator_cli.commands["serve"], site_cli.commands["serve"], site_cli.commands["tick"]):
+    for command in (named(coordinator_cli, "serve"), named(site_cli, "serve"), named(site_cli, "tick")):
         assert "--take-over" in [option for parameter in command.params for option in parameter.opts]
 
 

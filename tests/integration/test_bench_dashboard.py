@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser_tab import CHROMIUM
 from click.testing import CliRunner
 
 from federation.cli.bench import bench
@@ -15,13 +16,16 @@ pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = ("--rounds", "8", "--sites", "4", "--languages", "3", "--viewers", "4", "--minutes", "0.1", "--every", "0.2")
+PARTS = ("--paints", "2", "--live-rounds", "6")
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """One `bench dashboard`; it has left nothing behind."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"needs {CHROMIUM}, of Debian's package chromium")
     directory = tmp_path_factory.mktemp("dashboard")
-    arguments = ["dashboard", *SIZES, "--directory", str(directory), "--json"]
+    arguments = ["dashboard", *SIZES, *PARTS, "--directory", str(directory), "--json"]
     result = CliRunner().invoke(bench, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert list(directory.iterdir()) == []
@@ -52,8 +56,23 @@ def test_pages_were_answered(found: dict[str, Any]) -> None:
         assert 0 < page["warm_seconds"] < 5
 
 
+def test_a_browser_has_painted(found: dict[str, Any]) -> None:
+    assert set(found["paint"]["addresses"]) == set(found["pages"])
+    for painted in found["paint"]["addresses"].values():
+        assert 0 < painted["median_seconds"] <= painted["largest_seconds"] < 30
+
+
+def test_rounds_went_on_with_and_without_viewers(found: dict[str, Any]) -> None:
+    rounds = found["rounds"]
+    assert rounds["seconds_nobody"]["num_samples"] == rounds["seconds_viewers"]["num_samples"] == 3
+    assert rounds["frames_per_second"] > 0
+    assert rounds["dashboard_cores"] > 0
+    assert found["ratios"]["round_over_nobody"] == rounds["viewers_over_nobody"] > 0
+
+
 def test_every_key_is_documented(found: dict[str, Any]) -> None:
     text = (ROOT / "docs" / "benchmarks.md").read_text()
     documented = set(re.findall(r"`([a-z0-9_]+)`", text))
     keys = {*found, *found["ratios"], *found["viewers"], *found["update_seconds"], *found["pages"]["/"]}
+    keys |= {*found["paint"], *found["paint"]["addresses"]["/"], *found["rounds"]}
     assert keys <= documented, sorted(keys - documented)

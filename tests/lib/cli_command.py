@@ -3,6 +3,8 @@
 
 import sys
 
+import click
+
 import coordinator.cli.main
 import federation.cli.main
 import site_agent.cli.main
@@ -12,6 +14,10 @@ MAINS = {
     "coordinator": coordinator.cli.main.main,
     "site-agent": site_agent.cli.main.main,
 }
+
+for group in (coordinator.cli.main.cli, federation.cli.main.federation, site_agent.cli.main.cli):
+    for name in group.list_commands(click.Context(group)):
+        group.get_command(click.Context(group), name)  # imports it
 
 
 def main(arguments: list[str]) -> int:

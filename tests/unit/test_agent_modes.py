@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 import pytest
+from cli_words import split
 from crontab_syntax import parse_crontab
 
 from site_agent.cli.main import cli
@@ -35,12 +36,8 @@ SBATCH_OPTIONS = frozenset(
 def check_command(words: Sequence[str]) -> None:
     """A line of site-agent must name a command, options and as many arguments as click knows."""
     assert Path(words[0]).name == "site-agent", words
-    command: click.Command = cli
-    rest = list(words[1:])
-    while isinstance(command, click.Group):
-        assert rest, words
-        assert rest[0] in command.commands, words
-        command, rest = command.commands[rest[0]], rest[1:]
+    command, rest = split(cli, list(words[1:]))
+    assert not isinstance(command, click.Group), words
     known = {name for parameter in command.params if isinstance(parameter, click.Option) for name in parameter.opts}
     assert {word for word in rest if word.startswith("-")} <= known, words
     arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+from cli_words import split
 from notice_world import saying
 
 from coordinator.cli.main import cli as coordinator_cli
@@ -70,11 +71,10 @@ def commands(text: str) -> Iterator[list[str]]:
 
 def unknown(words: list[str]) -> list[str]:
     """What of a command line does not exist: a subcommand, or options."""
-    command, rest = PROGRAMS[words[0]], words[1:]
-    while isinstance(command, click.Group) and rest:
-        if rest[0] not in command.commands:
-            return rest[:1]
-        command, rest = command.commands[rest[0]], rest[1:]
+    try:
+        command, rest = split(PROGRAMS[words[0]], words[1:])
+    except LookupError as error:
+        return [*error.args]
     known = {name for p in command.params if isinstance(p, click.Option) for name in p.opts}
     return [word for word in rest if word.startswith("--") and word not in known]
 
