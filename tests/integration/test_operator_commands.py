@@ -476,7 +476,7 @@ def test_a_runs_metrics_are_exported_from_the_ledgers_own_leaves(office: Office,
 def test_metrics_go_where_nobody_named_a_place_and_overwrite_if_told(office: Office) -> None:
     with_run(office, history()[:6])
     said = office.type("coordinator run export demo --metrics --as olga")
-    assert said.startswith("Wrote demo-metrics-csv: 0 rounds, 0 updates, 0 scores, 2 steps. From ")
+    assert said.startswith("Wrote demo-metrics-csv: 0 rounds, 0 updates, 0 scores, 0 tasks, 0 phases, 2 steps. From ")
     assert (office.base / "demo-metrics-csv/rounds.csv").read_text().startswith("round,fragment,state,")
     assert "--overwrite" in office.type("coordinator run export demo --metrics --as olga", code=2)
     office.type("coordinator run export demo --metrics --as olga --overwrite")
