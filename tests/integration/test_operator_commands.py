@@ -509,8 +509,8 @@ def test_leaves_that_the_ledger_did_not_sign_make_no_export(office: Office, monk
     with_run(office, history())
     honest = metrics_desk.write_blob
 
-    def lying(sink: Any, header: Any, leaves: Any, telemetry: Any) -> None:
-        honest(sink, header, [*list(leaves)[:-1], b"another leaf"], telemetry)
+    def lying(sink: Any, header: Any, leaves: Any, *beside: Any) -> None:
+        honest(sink, header, [*list(leaves)[:-1], b"another leaf"], *beside)
 
     monkeypatch.setattr(metrics_desk, "write_blob", lying)
     said = office.type("coordinator run export demo --metrics --as olga --out metrics", code=1)
