@@ -29,9 +29,8 @@ def disagreements(run: Run) -> tuple[str, ...]:
     """One sentence for each pair of sites that disagree about one of the `NEWEST_MODELS` in force, the newest first."""
     by_model: dict[Model, list[Evaluation]] = defaultdict(list)
     everything: list[Evaluation] = [*run.evaluations, *run.task_evaluations]
-    for evaluation in everything:
-        if not run.is_void(evaluation.versions):
-            by_model[evaluation.num_commits, evaluation.versions].append(evaluation)
+    for evaluation in run.of_models_in_force(everything):
+        by_model[evaluation.num_commits, evaluation.versions].append(evaluation)
     found: list[str] = []
     for model in sorted(by_model, reverse=True)[:NEWEST_MODELS]:
         found += (*_of_tasks(model, by_model[model]), *_of_bits_per_byte(model, by_model[model]))

@@ -240,7 +240,7 @@ def bytes_document(run: Run) -> Document:
 
 def newest_evaluations(run: Run) -> list[EvaluationRecordedV1]:
     """Those of models in force, or what there is room for; what was rolled back would pass for what came after."""
-    in_force = [found for found in run.evaluations if not run.is_void(found.versions)]
+    in_force = list(run.of_models_in_force(run.evaluations))
     older, newest = in_force[:-MAX_EVALUATIONS], in_force[-MAX_EVALUATIONS:]
     first = min((found.num_commits for found in in_force), default=0)
     return [*(found for found in older if found.num_commits == first), *newest]

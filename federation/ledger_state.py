@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the ledger says, as values that never change. `federation.rounds` folds the leaves to them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeVar
 
 from federation import leaves as lv
 from federation.long_tuple import LongTuple
 from federation.schedule import Schedule
+
+E = TypeVar("E", lv.EvaluationRecordedV1, lv.TasksEvaluatedV1, lv.EvaluationRecordedV1 | lv.TasksEvaluatedV1)
 
 
 class RoundState(StrEnum):
@@ -133,6 +136,16 @@ class Run:
         After it the same number of commits is reached again, by another model.
         """
         return any(number - 1 in self.void for number in versions)
+
+    def of_models_in_force(self, evaluations: Iterable[E]) -> Iterator[E]:
+        """Those of models that are not void; of tens of thousands, many are of one model."""
+        known: dict[tuple[int, ...], bool] = {}
+        for evaluation in evaluations:
+            versions = evaluation.versions
+            if versions not in known:
+                known[versions] = self.is_void(versions)
+            if not known[versions]:
+                yield evaluation
 
     def schedule(self, site: str | None = None) -> Schedule:
         """The timetable of one member, or the nominal one."""

@@ -35,7 +35,7 @@ def with_newest(run: Run, body: TasksEvaluatedV1) -> Run:
 
 def without_void(run: Run) -> Run:
     """The run without those of models that a rollback has made void."""
-    return replace(run, task_evaluations=tuple(e for e in run.task_evaluations if not run.is_void(e.versions)))
+    return replace(run, task_evaluations=tuple(run.of_models_in_force(run.task_evaluations)))
 
 
 def _of(run: Run, site: str) -> Sequence[TasksEvaluatedV1]:
