@@ -42,19 +42,29 @@ class DashboardProcess:
         if self._child is not None and self._child.poll() is not None:
             self._ended(self._child.returncode)
         if self._child is None and self._clock() >= self._next:
-            self._started = self._clock()
+            self._start()
+
+    def _start(self) -> None:
+        self._started = self._clock()
+        try:
             self._child = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
+        except OSError as error:  # no memory, no processes left: the coordinator goes on
+            LOG.warning("the dashboard could not be started (%s); it is tried again in %.0f s", error, self._pause)
+            self._wait()
+
+    def _wait(self) -> None:
+        self._next, self._pause = self._clock() + self._pause, min(2 * self._pause, LONGEST_PAUSE_SECONDS)
 
     def _ended(self, status: int) -> None:
-        self._child, now = None, self._clock()
+        self._child = None
         if status == _USAGE_STATUS:
             self._next = float("inf")
             LOG.error("the dashboard cannot be served, as it has said; the coordinator goes on without it")
             return
-        if now - self._started > STEADY_SECONDS:
+        if self._clock() - self._started > STEADY_SECONDS:
             self._pause = FIRST_PAUSE_SECONDS
         LOG.warning("the dashboard ended with status %d; it is started again in %.0f s", status, self._pause)
-        self._next, self._pause = now + self._pause, min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+        self._wait()
 
     def stop(self) -> None:
         """Ends it, cleanly if it lets itself be."""

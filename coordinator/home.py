@@ -13,7 +13,7 @@ mailbox/<peer>/{in,out}         one per site and operator
 snapshots/<run>/<fragment>.json which blob is a version's snapshot (made for late joiners, dropped at the next one)
 exports/<digest>                marks a blob of metrics that is nobody's (dropped at the next start)
 status/<site>.json              newest report of each site (volatile, bounded)
-phases/<site>.jsonl             when each site was first heard to train and upload in a round (volatile, bounded)
+phases/<site>[.1].jsonl         when each site was first heard to train and upload in a round (volatile, bounded)
 dashboard/                      the dashboard's own: server key, address, used links; it writes nowhere else
 telemetry/<site>[.1].jsonl      step metrics, the older half under .1 (volatile, bounded)
 dashboard/notices.json          which notices were told, and which are still to be sent (no evidence)

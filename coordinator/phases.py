@@ -47,8 +47,7 @@ class PhaseLog:
     def note(self, site: str, before: Mapping[str, Progress], after: Mapping[str, Progress]) -> None:
         """Compares two reports of one site, by "run/round"."""
         changes = [c for key, new in after.items() for c in _changes(key, before.get(key, Progress()), new)]
-        if changes:
-            self._lines.add(site, [_written(change) for change in changes])
+        self._lines.add(site, [_written(change) for change in changes])
 
 
 def _changes(key: str, old: Progress, new: Progress) -> Iterator[PhaseChange]:
@@ -67,7 +66,7 @@ def _written(change: PhaseChange) -> str:
     return json.dumps(record | ({"loss": change.loss} if change.loss else {}), allow_nan=True)
 
 
-def read_change(line: str) -> PhaseChange | None:
+def read_change(line: bytes) -> PhaseChange | None:
     """A line of the log, None where it is torn or of another release."""
     try:
         record = json.loads(line)

@@ -129,7 +129,7 @@ def _steps(lines: bytes, run: str) -> Iterator[StepMetrics]:
 
 def _phases(lines: bytes, run: str) -> Iterator[PhaseChange]:
     for line in lines.splitlines():
-        change = read_change(line.decode(errors="replace"))
+        change = read_change(line)
         if change is not None and change.run == run:
             yield change
 

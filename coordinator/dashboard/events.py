@@ -6,9 +6,10 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
-from coordinator.dashboard.gallery import Gallery
+from coordinator.dashboard.gallery import FRESH_SECONDS, Gallery
 from coordinator.dashboard.links import Visitor
 from federation.errors import FederationError, LimitExceededError
 
@@ -22,6 +23,30 @@ MAX_VIEWERS: Final = 1000
 HELLO: Final = b"event: hello\ndata: {}\n\n"
 GONE: Final = b"event: gone\ndata: {}\n\n"
 _KEEP_ALIVE: Final = b": still here\n\n"
+
+
+@dataclass
+class Pace:
+    """When viewers are told: of news at most once in `PUSH_SECONDS`, of what only time changes in `FRESH_SECONDS`.
+
+    Attributes:
+        is_news: something was heard that nobody was told.
+    """
+
+    is_news: bool = False
+    _told_at: float = -inf
+
+    def heard(self, is_news: bool = True) -> None:
+        """Takes in whether something has changed."""
+        self.is_news = self.is_news or is_news
+
+    def is_due(self, now: float) -> bool:
+        """Whether viewers are to be told now (seconds of a clock that never goes back)."""
+        return now - self._told_at >= (PUSH_SECONDS if self.is_news else FRESH_SECONDS)
+
+    def told(self, now: float) -> None:
+        """Viewers have been told everything."""
+        self.is_news, self._told_at = False, now
 
 
 @dataclass(eq=False)

@@ -2,13 +2,13 @@
 """Follows a coordinator's directory while the coordinator works in it. Reads only."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pydantic import ValidationError
 
-from coordinator.bounded_lines import FollowedLines
+from coordinator.bounded_lines import Tail, sites_of
 from coordinator.dashboard.history import History
 from coordinator.dashboard.losses import Losses
 from coordinator.dashboard.times import Times
@@ -17,7 +17,7 @@ from coordinator.observation_store import STATUS, read_seen
 from coordinator.observations import Observations, SiteSeen
 from coordinator.phases import PHASES, read_change
 from coordinator.site_views import NETWORK_STATUS
-from coordinator.telemetry import Tail, telemetry_sites
+from coordinator.telemetry import TELEMETRY, parsed_line
 from federation.durable import FileSystem
 from federation.errors import ConfigError, FederationError, InvalidTransition
 from federation.leaf_text import sentence
@@ -88,8 +88,7 @@ class Follower:
             public=entry.ledger_public,
             witness_publics=lambda: self.view.rosters.witness_publics(),
         )
-        self._phases = FollowedLines(fs, PHASES)
-        self._tails: dict[str, Tail] = {}
+        self._tails: dict[tuple[str, str], Tail] = {}
         self._prints: dict[str, object] = {}
         self._folded = True
         self._faults: dict[str, str] = {}
@@ -199,16 +198,21 @@ class Follower:
     def _see_lines(self) -> bool:
         """Phases and step metrics that were appended."""
         changed = False
-        for site in self._phases.sites():
-            for line in self._phases.new(site):
-                change = read_change(line)
-                if change is not None:
-                    self.view.history.times.phase(site, change)
-                    changed = True
-        for site in telemetry_sites(self._fs):
-            for record in self._tails.setdefault(site, Tail(self._fs, site)).new():
+        for site, line in self._new_lines(PHASES):
+            change = read_change(line)
+            if change is not None:
+                self.view.history.times.phase(site, change)
+                changed = True
+        for site, line in self._new_lines(TELEMETRY):
+            record = parsed_line(line)
+            if record is not None:
                 changed = self.view.losses.add(site, record, self.view.state.runs) or changed
         return changed
+
+    def _new_lines(self, directory: str) -> Iterator[tuple[str, bytes]]:
+        for site in sites_of(self._fs, directory):
+            tail = self._tails.setdefault((directory, site), Tail(self._fs, directory, site))
+            yield from ((site, line) for line in tail.new())
 
     def _fault(self, what: str, text: str) -> bool:
         """Notes what is wrong with one part, "" for nothing; returns whether that is news."""

@@ -20,7 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from federation.certificates import days_left, generate_tls_key, load_tls_key, pem, read_certificate, save_tls_key
 from federation.durable.real import RealFileSystem
-from federation.errors import CertificateError, ConfigError
+from federation.errors import CertificateError, ConfigError, ObjectNotFoundError
 
 KEY: Final = "dashboard/server.pem"
 CERTIFICATE: Final = "dashboard/server.crt"
@@ -34,17 +34,17 @@ RENEW_BELOW_DAYS: Final = 30.0
 def own_identity(
     fs: RealFileSystem, names: Iterable[str], clock: Callable[[], float] = time.time
 ) -> tuple[Path, Path, str]:
-    """Paths of key and certificate, and the certificate's fingerprint; made where missing, for others or nearly old.
+    """Paths of key and certificate, and the certificate's fingerprint; made where missing, and where it does not fit.
 
     Raises:
         ConfigError: a file there cannot be read.
     """
-    wanted = sorted({"localhost", "127.0.0.1", *names})
+    wanted = sorted({str(_name(name).value) for name in ("localhost", "127.0.0.1", *names)})
     if not fs.exists(KEY):
         save_tls_key(fs, KEY, generate_tls_key())
     key, now = load_tls_key(fs, KEY), clock()
-    certificate = _certificate(fs) if fs.exists(CERTIFICATE) else None
-    if certificate is None or days_left(certificate, now) < RENEW_BELOW_DAYS or _names(certificate) != wanted:
+    certificate = _certificate(fs)
+    if certificate is None or not _fits(certificate, key, wanted, now):
         certificate = _make(key, wanted, now)
         fs.write(CERTIFICATE, pem(certificate))
     fingerprint = certificate.fingerprint(hashes.SHA256()).hex(":").upper()
@@ -75,8 +75,14 @@ def server_context(key: Path, certificate: Path, client_authority: Path | None) 
 def _certificate(fs: RealFileSystem) -> x509.Certificate | None:
     try:
         return read_certificate(fs.read(CERTIFICATE))
-    except CertificateError:
+    except (CertificateError, ObjectNotFoundError):
         return None
+
+
+def _fits(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, names: list[str], now: float) -> bool:
+    """Whether it is of this key and for these names, and neither nearly old nor of a clock that was ahead."""
+    young = RENEW_BELOW_DAYS <= days_left(certificate, now) <= LIFETIME_DAYS + 1
+    return young and _names(certificate) == names and certificate.public_key() == key.public_key()
 
 
 def _names(certificate: x509.Certificate) -> list[str]:

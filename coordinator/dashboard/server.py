@@ -17,9 +17,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from coordinator.dashboard.app import Dashboard
 from coordinator.dashboard.assets import check_assets
 from coordinator.dashboard.doors import Doors
-from coordinator.dashboard.events import PUSH_SECONDS, Hub
+from coordinator.dashboard.events import Hub, Pace
 from coordinator.dashboard.follower import Follower
-from coordinator.dashboard.gallery import FRESH_SECONDS, Gallery
+from coordinator.dashboard.gallery import Gallery
 from coordinator.dashboard.identity import CLIENT_AUTHORITY, own_identity, server_context
 from coordinator.dashboard.links import ADDRESS
 from coordinator.dashboard.liveness import LivenessWatch
@@ -120,8 +120,8 @@ class DashboardServer:
             self.fs.remove(ADDRESS)
 
     async def _follow(self, server: uvicorn.Server, parent: int) -> None:
-        """Looks several times a second; viewers are told at most once a second, and of what only time changes, too."""
-        pushed, liveness_at, judged, pending = 0.0, 0.0, 0.0, False
+        """Looks several times a second; viewers are told when the pace says so."""
+        pace, liveness_at, judged = Pace(), 0.0, 0.0
         while True:
             if parent and os.getppid() != parent:
                 server.should_exit = True
@@ -130,18 +130,18 @@ class DashboardServer:
             now = time.monotonic()
             if now - liveness_at >= LIVENESS_SECONDS:
                 liveness, liveness_at = self._watch.look(), now
-                pending = pending or liveness != self.gallery.liveness
+                pace.heard(liveness != self.gallery.liveness)
                 self.gallery.liveness = liveness
             if self._refreshed():
                 self.doors.membership = self._membership()
-                pending = True
+                pace.heard()
             if now - judged >= JUDGE_SECONDS:
-                judged, changed = now, self._judged()
-                pending = pending or changed
-            if now - pushed >= (PUSH_SECONDS if pending else FRESH_SECONDS):
-                if pending:
+                judged = now
+                pace.heard(self._judged())
+            if pace.is_due(now):
+                if pace.is_news:
                     self.gallery.forget()
-                pending, pushed = False, now
+                pace.told(now)
                 self.hub.changed()
             await asyncio.sleep(LOOK_SECONDS)
 

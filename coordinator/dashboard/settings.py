@@ -23,10 +23,18 @@ def _listen(value: str) -> str:
 
 
 def _url(value: str) -> str:
-    parts = urlsplit(value)
-    if value and (parts.scheme != "https" or not parts.hostname or parts.path not in ("", "/") or parts.query):
+    if value and not _is_address(value):
         raise ValueError("an address as https://dashboard.example.org, without a path")
     return value
+
+
+def _is_address(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        Endpoint.parse(f"{parts.netloc}:443" if parts.port is None else parts.netloc)
+    except (ValueError, ConfigError):
+        return False
+    return parts.scheme == "https" and parts.path in ("", "/") and not (parts.query or parts.fragment)
 
 
 def _fields(value: list[str]) -> list[str]:

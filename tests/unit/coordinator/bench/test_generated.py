@@ -13,7 +13,7 @@ from coordinator import home, observation_store
 from coordinator.bench.generated import Generated, extend, generate, main, reopen
 from coordinator.bench.setting import LANGUAGES, RUN, Setting
 from coordinator.bench.task_scores import EVERY_COMMITS
-from coordinator.bounded_lines import FollowedLines
+from coordinator.bounded_lines import Tail, sites_of
 from coordinator.dashboard.history import History
 from coordinator.disagreement import disagreements
 from coordinator.phases import PHASES, Mark, read_change
@@ -277,8 +277,8 @@ def test_impossible_numbers_are_refused(changed: dict[str, int]) -> None:
 
 def test_phases_lie_between_invitation_and_verdict(made: Generated) -> None:
     """Sites whose update was admitted were heard to train and to upload, each once."""
-    lines = FollowedLines(RealFileSystem(made.directory), PHASES)
-    found = {site: [read_change(line) for line in lines.new(site)] for site in lines.sites()}
+    fs = RealFileSystem(made.directory)
+    found = {site: [read_change(line) for line in Tail(fs, PHASES, site).new()] for site in sites_of(fs, PHASES)}
     assert set(found) <= set(made.setting.sites)
     history, state = History(), Federation()
     for index, leaf in enumerate(made.ledger.leaves()):
