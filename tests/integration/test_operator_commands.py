@@ -19,7 +19,8 @@ import pytest
 from coordinator import metrics_desk, observation_store, startup
 from coordinator.cli.main import cli as coordinator_cli
 from coordinator.home import load_issuers
-from coordinator.observations import SiteSeen
+from coordinator.observations import Progress, SiteSeen
+from coordinator.phases import PhaseLog
 from coordinator.rpc.enrolment import EnrolmentDesk
 from coordinator.rpc.membership import membership_of
 from coordinator.service import Coordinator
@@ -450,6 +451,8 @@ def with_run(office: Office, leaves: list[lv.Leaf]) -> None:
     coordinator.ledger.append([leaf for leaf in leaves if not isinstance(leaf.body, lv.RosterInstalledV1)])
     lines = tuple(json.dumps({"num_steps": n, "round": 0, "loss": 4.0 - n}) for n in (1, 2, 2))
     coordinator.telemetry.add("alpha", Telemetry(run="demo", allocation="a1", lines=(*lines, "<script>")), 1000.5)
+    heard = Progress(answered_at=5.0, training_at=6.5, loss=float("nan"))
+    PhaseLog(coordinator.fs).note("alpha", {}, {"demo/3": heard})
     coordinator.ledger.close()
     office.serve()
 
@@ -464,6 +467,11 @@ def test_a_runs_metrics_are_exported_from_the_ledgers_own_leaves(office: Office,
         (1, 3.0, "1970-01-01T00:16:40.500000Z"),
         (2, 2.0, "1970-01-01T00:16:40.500000Z"),
     ]
+    phases = [json.loads(line) for line in (office.base / "metrics/phases.jsonl").read_text().splitlines()]
+    (heard,) = (row for row in phases if row["answered_at"])
+    assert (heard["round"], heard["site"], heard["uploading_at"]) == (3, "alpha", None)
+    assert heard["answered_at"] == "1970-01-01T00:00:05.000000Z"
+    assert heard["training_at"] == "1970-01-01T00:00:06.500000Z"
     about = json.loads((office.base / "metrics/columns.json").read_text())
     coordinator = office.stop()
     assert (about["ledger"]["size"], about["ledger"]["root"]) == (coordinator.ledger.size, coordinator.ledger.root())
