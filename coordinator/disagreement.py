@@ -26,13 +26,10 @@ Subject: TypeAlias = tuple[str, ...]
 
 
 def disagreements(run: Run) -> tuple[str, ...]:
-    """One sentence for each pair of sites that disagree about one of the `NEWEST_MODELS`, the newest first."""
+    """One sentence for each pair of sites that disagree about one of the `NEWEST_MODELS` in force, the newest first."""
     by_model: dict[Model, list[Evaluation]] = defaultdict(list)
     everything: list[Evaluation] = [*run.evaluations, *run.task_evaluations]
-    in_force = run.numbers_in_force()
-    for evaluation in everything:
-        if not all(number in known for number, known in zip(evaluation.versions, in_force, strict=False)):
-            continue  # rolled back
+    for evaluation in run.of_models_in_force(everything):
         by_model[evaluation.num_commits, evaluation.versions].append(evaluation)
     found: list[str] = []
     for model in sorted(by_model, reverse=True)[:NEWEST_MODELS]:

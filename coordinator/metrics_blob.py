@@ -5,8 +5,9 @@ The coordinator copies bytes and understands none of them: a thousand rounds of 
 work, and who asked makes the tables. Leaves come as they stand in the ledger, so that their Merkle root can be compared
 with the ledger's signed checkpoint.
 
-A zlib stream of records: one byte (H, L, T or E), a length (u32, big-endian), and so many bytes. H comes first: a JSON
-object. L is one leaf, in order. T is a site's id, a line break, and whole lines of its telemetry. E comes last.
+A zlib stream of records: one byte (H, L, T, P or E), a length (u32, big-endian), and so many bytes. H comes first: a
+JSON object. L is one leaf, in order. T is a site's id, a line break, and whole lines of its telemetry; P the same of
+what it was heard to do in each round (`coordinator.phases`). E comes last.
 """
 
 import json
@@ -25,7 +26,7 @@ MAX_BYTES: Final = 8 * 1024**3
 """Of all records of a blob."""
 
 MAX_RECORD_BYTES: Final = 16 * 1024**2
-HEADER, LEAF, TELEMETRY, END = b"H", b"L", b"T", b"E"
+HEADER, LEAF, TELEMETRY, PHASES, END = b"H", b"L", b"T", b"P", b"E"
 
 _HEAD: Final = struct.Struct(">cI")
 _READ_BYTES: Final = 1024**2
@@ -41,20 +42,24 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One record. `kind`: HEADER, LEAF, TELEMETRY or END."""
+    """One record. `kind`: HEADER, LEAF, TELEMETRY, PHASES or END."""
 
     kind: bytes
     data: bytes
 
 
 def write_blob(
-    sink: Sink, header: dict[str, Any], leaves: Iterable[bytes], telemetry: Iterable[tuple[str, bytes]]
+    sink: Sink,
+    header: dict[str, Any],
+    leaves: Iterable[bytes],
+    telemetry: Iterable[tuple[str, bytes]],
+    phases: Iterable[tuple[str, bytes]] = (),
 ) -> None:
     """Writes all records.
 
     Args:
         header: what else the reader may want to know; whoever asked should be in it, so that no two blobs are equal.
-        telemetry: site and whole lines.
+        telemetry, phases: site and whole lines.
 
     Raises:
         DiskFullError, LimitExceededError: as the sink does.
@@ -69,8 +74,9 @@ def write_blob(
     put(HEADER, json.dumps({"format": FORMAT, **header}).encode())
     for leaf in leaves:
         put(LEAF, leaf)
-    for site, lines in telemetry:
-        put(TELEMETRY, f"{site}\n".encode() + lines)
+    for kind, found in ((TELEMETRY, telemetry), (PHASES, phases)):
+        for site, lines in found:
+            put(kind, f"{site}\n".encode() + lines)
     put(END, b"")
     sink.write(compressor.flush())
 
@@ -101,7 +107,7 @@ def read_blob(read_range: Callable[[int, int], bytes]) -> Iterator[Record]:
 
 
 def site_and_lines(record: Record) -> tuple[str, bytes]:
-    """What a telemetry record holds. Raises MalformedPayloadError."""
+    """What a record of telemetry or phases holds. Raises MalformedPayloadError."""
     site, _, lines = record.data.partition(b"\n")
     text = site.decode(errors="replace")
     if not is_slug(text):
@@ -154,7 +160,7 @@ def _record_at(buffer: bytearray, start: int) -> Record | None:
     if len(buffer) < start + _HEAD.size:
         return None
     kind, length = _HEAD.unpack_from(buffer, start)
-    if length > MAX_RECORD_BYTES or kind not in (HEADER, LEAF, TELEMETRY, END):
+    if length > MAX_RECORD_BYTES or kind not in (HEADER, LEAF, TELEMETRY, PHASES, END):
         raise LimitExceededError(f"export: expected records of {MAX_RECORD_BYTES} bytes, found {length} of {kind!r}")
     begin = start + _HEAD.size
     return Record(kind=kind, data=bytes(buffer[begin : begin + length])) if len(buffer) >= begin + length else None

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
-from coordinator import telemetry
+from coordinator import bounded_lines, telemetry
 from coordinator.home import LEDGER
 from coordinator.metrics_blob import MAX_BLOB_BYTES, write_blob
+from coordinator.phases import PHASES
 from federation.blobs.store import BlobStore
 from federation.durable import FileSystem
 from federation.errors import DiskFullError, FederationError, ObjectNotFoundError, UsageError
@@ -45,7 +46,7 @@ class Question:
 
     Attributes:
         size: leaves that the answer holds.
-        sites: whose telemetry it holds.
+        sites: whose telemetry and phases it holds.
         document: of the reply, but for the blob's digest.
     """
 
@@ -156,15 +157,19 @@ class MetricsDesk:
             )
         header = {"run": question.query.subject, "query": question.query.id, "leaves": question.size}
         leaves = _leaves(self.fs, question.size, stopping)
-        lines = (found for site in question.sites for found in stored_lines(self.fs, site))
+        lines = self._lines(question, telemetry.paths)
+        phases = self._lines(question, partial(bounded_lines.paths, PHASES))
         with self.blobs.writer(max_bytes=MAX_BLOB_BYTES) as sink:
-            write_blob(sink, header, leaves, lines)
+            write_blob(sink, header, leaves, lines, phases)
             digest = sink.digest
             self.fs.write(f"{EXPORTS}/{digest}", b"\n")
             sink.finish()
         document = json.dumps({**question.document, "export": digest})
         reply = QueryReply(id=question.query.id, ok=True, sentence="", document=document)
         return Answer(operator=question.operator, reply=reply, blob=digest)
+
+    def _lines(self, question: Question, paths: Callable[[str], tuple[str, str]]) -> Iterator[tuple[str, bytes]]:
+        return (found for site in question.sites for found in stored_lines(self.fs, site, paths(site)))
 
 
 class _Stopping(Exception):  # noqa: N818 - no failure
@@ -184,12 +189,14 @@ def _leaves(fs: FileSystem, size: int, stopping: threading.Event) -> Iterator[by
         yield leaf
 
 
-def stored_lines(fs: FileSystem, site: str) -> Iterator[tuple[str, bytes]]:
-    """A site's stored telemetry as it is, oldest first, in pieces.
+def stored_lines(fs: FileSystem, site: str, files: tuple[str, str]) -> Iterator[tuple[str, bytes]]:
+    """What is stored of a site as it is, oldest first, in pieces.
 
-    The newer file is read first: if the files change meanwhile, its lines come twice, and none is missing.
+    Args:
+        files: the newer one and the older one. The newer is read first: if the files change meanwhile, its lines come
+            twice, and none is missing.
     """
-    newer, older = telemetry.paths(site)
+    newer, older = files
     last = list(_pieces(fs, newer))
     for piece in (*_pieces(fs, older), *last):
         yield site, piece

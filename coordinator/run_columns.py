@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+MAX_COUNT: Final = 2**63
+
 Value = str | int | float | bool | None
 """One cell. None: there is no such thing, or nobody knows it; never 0."""
 
@@ -66,6 +68,11 @@ class Table:
             values.append(cell)
 
 
+def countable(number: int) -> int | None:
+    """A count that a column can hold; None for one that no column could: a site may sign any 64 bits."""
+    return number if 0 <= number < MAX_COUNT else None
+
+
 def _text(name: str, meaning: str) -> Column:
     return Column(name=name, kind=Kind.TEXT, meaning=meaning)
 
@@ -88,6 +95,10 @@ def _time(name: str, meaning: str) -> Column:
 
 _ROUND: Final = _count("round", "number of the round, from 0; never used twice")
 _SITE: Final = _text("site", "id of the site")
+_COMMITS: Final = _count("commits", "commits in the model that was evaluated", "commits")
+_LANGUAGE: Final = _text("language", "code of the language as the site gave it")
+_REQUEST: Final = _count("request", "number of the operator's request; none where the schedule asked")
+_REVERTED: Final = _flag("reverted", "whether a rollback made that model void; another one has as many commits since")
 
 ROUNDS: Final = (
     _ROUND,
@@ -126,13 +137,40 @@ UPDATES: Final = (
 )
 
 SCORES: Final = (
-    _count("commits", "commits in force in the model that was evaluated", "commits"),
-    _text("language", "code of the language as the site gave it"),
+    _COMMITS,
+    _LANGUAGE,
     _SITE,
-    _count("request", "number of the operator's request; none where the run's schedule asked"),
+    _REQUEST,
     _figure("bits_per_byte", "loss on held-out text, lower is better", "bits per byte"),
     _count("num_bytes", "size of that text", "bytes"),
     _time("at", "when the coordinator recorded the evaluation"),
+    _REVERTED,
+)
+
+TASKS: Final = (
+    _COMMITS,
+    _text("task", "name of the benchmark task"),
+    _LANGUAGE,
+    _SITE,
+    _REQUEST,
+    _text("version", "of the task's items and prompts; scores of two versions are never compared"),
+    _text("metric", "such as acc or acc_norm"),
+    _count("num_items", "items that were scored"),
+    _figure("score", "of these items"),
+    _figure("low", "lower end of its interval of 95%"),
+    _figure("high", "upper end of its interval of 95%"),
+    _time("at", "when the coordinator recorded the evaluation"),
+    _REVERTED,
+)
+
+PHASES: Final = (
+    _ROUND,
+    _SITE,
+    _time("invited_at", "when the coordinator invited the site; from then on it queued"),
+    _time("answered_at", "when the coordinator first heard that the site knows of the round"),
+    _time("training_at", "when it first heard that the site trains"),
+    _time("uploading_at", "when it first heard that the site uploads"),
+    _time("decided_at", "when it gave the verdict that stands; from then on the site waited"),
 )
 
 STEPS: Final = (
@@ -150,6 +188,8 @@ SCHEMAS: Final = {
     "rounds": ("one round", ROUNDS),
     "updates": ("what became of one site's part in one round, or one further verdict on it", UPDATES),
     "scores": ("one site's score of one model in one language", SCORES),
+    "tasks": ("one metric of one benchmark task that one site scored one model by", TASKS),
+    "phases": ("one site's part in one round, as far as it was heard of; not in the ledger", PHASES),
     "steps": ("one inner step of one site, from telemetry: signed, bounded, not in the ledger", STEPS),
 }
 """By table: what a row is, and its columns."""

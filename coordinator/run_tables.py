@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Final
 
-from coordinator.run_columns import Table, Value, empty_table
+from coordinator.phases import PhaseChange
+from coordinator.run_columns import Table, Value, countable, empty_table
+from coordinator.run_evaluations import EvaluationTables
+from coordinator.run_phases import phases_table
 from coordinator.telemetry import StepMetrics, newest_of_each_step
 from federation import leaves as lv
 from federation.errors import UsageError
@@ -32,13 +35,17 @@ class RunTables:
 
 
 def run_tables(
-    run: str, leaves: Iterable[lv.Leaf], steps: Mapping[str, Iterable[StepMetrics]] | None = None
+    run: str,
+    leaves: Iterable[lv.Leaf],
+    steps: Mapping[str, Iterable[StepMetrics]] | None = None,
+    phases: Mapping[str, Iterable[PhaseChange]] | None = None,
 ) -> RunTables:
     """All tables of a run.
 
     Args:
         leaves: of the whole ledger, or all that speak of this run, in order.
         steps: by site its telemetry, oldest first; what is of another run is left out.
+        phases: by site what the coordinator heard it do, oldest first; the same.
 
     Raises:
         UsageError: no leaf creates such a run.
@@ -49,7 +56,15 @@ def run_tables(
     found = history.state.runs.get(run)
     if found is None:
         raise UsageError(f"run {run!r}: no run of that name in the ledger")
-    tables = (_rounds(found, history), _updates(found, history), history.scores, _steps(found, steps or {}))
+    scores, tasks = history.evaluations.finish(found)
+    tables = (
+        _rounds(found, history),
+        _updates(found, history),
+        scores,
+        tasks,
+        phases_table(found, history.invited, history.standing, phases or {}),
+        _steps(found, steps or {}),
+    )
     return RunTables(run=run, tables=tables)
 
 
@@ -72,7 +87,8 @@ class _History:
     abandoned: dict[int, lv.RoundAbandonedV1] = field(default_factory=dict)
     standing: dict[tuple[int, str], int] = field(default_factory=dict)
     further: list[_Moment] = field(default_factory=list)
-    scores: Table = field(default_factory=lambda: empty_table("scores"))
+    invited: dict[tuple[int, str], int] = field(default_factory=dict)
+    evaluations: EvaluationTables = field(default_factory=EvaluationTables)
 
     def add(self, leaf: lv.Leaf) -> None:
         """The ledger's next leaf."""
@@ -80,12 +96,19 @@ class _History:
         if getattr(body, "run", "") != self.run:
             return
         if isinstance(body, lv.EvaluationRecordedV1):  # the fold would keep them all: there may be a million scores
-            self._evaluated(body, leaf.at_us)
+            self.evaluations.scored(body, leaf.at_us)
+            return
+        if isinstance(body, lv.TasksEvaluatedV1):  # the fold would keep the newest only
+            self.evaluations.tasks_scored(body, leaf.at_us)
             return
         self.state = apply(self.state, leaf)
         match body:
             case lv.VerdictV1():
                 self._judged(body, leaf.at_us)
+            case lv.RoundOpenedV1():
+                self.invited |= {(body.round, i.site): leaf.at_us for i in body.invitations}
+            case lv.SiteInvitedV1():
+                self.invited[body.round, body.invitation.site] = leaf.at_us
             case lv.RoundSealedV1():
                 self.sealed[body.round] = (leaf.at_us, body.sentence)
             case lv.RoundCommittedV1():
@@ -102,18 +125,6 @@ class _History:
             self.standing[body.round, body.site] = at_us
         else:
             self.further.append(_Moment(at_us=at_us, verdict=body))
-
-    def _evaluated(self, body: lv.EvaluationRecordedV1, at_us: int) -> None:
-        for score in body.scores:
-            self.scores.add(
-                body.num_commits,
-                score.language,
-                body.site,
-                body.request or None,
-                _finite(score.bits_per_byte),
-                score.num_bytes,
-                at_us,
-            )
 
 
 def _rounds(run: Run, history: _History) -> Table:
@@ -212,7 +223,8 @@ def _figures(verdict: lv.VerdictV1 | None) -> tuple[Value, ...]:
         return (None,) * 5
     measured = verdict.outcome is lv.Outcome.ADMITTED or verdict.norm
     norm = _finite(verdict.norm) if measured else None
-    return verdict.weight_tokens, verdict.new_tokens, verdict.num_steps, verdict.payload_bytes, norm
+    counts = (verdict.weight_tokens, verdict.new_tokens, verdict.num_steps, verdict.payload_bytes)
+    return (*map(countable, counts), norm)
 
 
 def _steps(run: Run, steps: Mapping[str, Iterable[StepMetrics]]) -> Table:

@@ -46,7 +46,23 @@ def answer_query(coordinator: Coordinator, query: Query) -> tuple[QueryReply, tu
         document, blobs = _answer(coordinator, query)
     except FederationError as error:
         return QueryReply(id=query.id, ok=False, sentence=error.diagnostics()), ()
-    return QueryReply(id=query.id, ok=True, sentence="", document=json.dumps(document)), blobs
+    return QueryReply(id=query.id, ok=True, sentence="", document=as_json(document)), blobs
+
+
+def as_json(document: Document) -> str:
+    """A document as text; a number that is none, which a site may have sent, is null: JSON has no word for it."""
+    try:
+        return json.dumps(document, allow_nan=False)
+    except ValueError:
+        return json.dumps(_with_null(document), allow_nan=False)
+
+
+def _with_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_null(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_null(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _answer(coordinator: Coordinator, query: Query) -> tuple[Document, tuple[str, ...]]:
@@ -223,9 +239,10 @@ def bytes_document(run: Run) -> Document:
 
 
 def newest_evaluations(run: Run) -> list[EvaluationRecordedV1]:
-    """All evaluations of a run, or what there is room for."""
-    older, newest = run.evaluations[:-MAX_EVALUATIONS], run.evaluations[-MAX_EVALUATIONS:]
-    first = min((found.num_commits for found in run.evaluations), default=0)
+    """Those of models in force, or what there is room for; what was rolled back would pass for what came after."""
+    in_force = list(run.of_models_in_force(run.evaluations))
+    older, newest = in_force[:-MAX_EVALUATIONS], in_force[-MAX_EVALUATIONS:]
+    first = min((found.num_commits for found in in_force), default=0)
     return [*(found for found in older if found.num_commits == first), *newest]
 
 

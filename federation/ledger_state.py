@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the ledger says, as values that never change. `federation.rounds` folds the leaves to them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeVar
 
 from federation import leaves as lv
 from federation.long_tuple import LongTuple
 from federation.schedule import Schedule
+
+E = TypeVar("E", lv.EvaluationRecordedV1, lv.TasksEvaluatedV1, lv.EvaluationRecordedV1 | lv.TasksEvaluatedV1)
 
 
 class RoundState(StrEnum):
@@ -127,9 +130,22 @@ class Run:
         """Commits in force."""
         return len(self.commit_leaves)
 
-    def numbers_in_force(self) -> tuple[frozenset[int], ...]:
-        """Per fragment the numbers of its versions in force; a model made of others was rolled back."""
-        return tuple(frozenset(version.number for version in chain) for chain in self.versions)
+    def is_void(self, versions: Iterable[int]) -> bool:
+        """Whether a rollback has made one of these versions, and so the model that they are of, void.
+
+        After it the same number of commits is reached again, by another model.
+        """
+        return any(number - 1 in self.void for number in versions)
+
+    def of_models_in_force(self, evaluations: Iterable[E]) -> Iterator[E]:
+        """Those of models that are not void; of tens of thousands, many are of one model."""
+        known: dict[tuple[int, ...], bool] = {}
+        for evaluation in evaluations:
+            versions = evaluation.versions
+            if versions not in known:
+                known[versions] = self.is_void(versions)
+            if not known[versions]:
+                yield evaluation
 
     def schedule(self, site: str | None = None) -> Schedule:
         """The timetable of one member, or the nominal one."""

@@ -35,11 +35,7 @@ def with_newest(run: Run, body: TasksEvaluatedV1) -> Run:
 
 def without_void(run: Run) -> Run:
     """The run without those of models that a rollback has made void."""
-    in_force = run.numbers_in_force()
-    kept = tuple(
-        e for e in run.task_evaluations if all(v in numbers for v, numbers in zip(e.versions, in_force, strict=False))
-    )
-    return replace(run, task_evaluations=kept)
+    return replace(run, task_evaluations=tuple(run.of_models_in_force(run.task_evaluations)))
 
 
 def _of(run: Run, site: str) -> Sequence[TasksEvaluatedV1]:

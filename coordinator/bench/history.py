@@ -16,6 +16,7 @@ from coordinator.bench.fates import SECOND_US, Fate, fate_of, late, second
 from coordinator.bench.interventions import Intervention, bodies_of, interventions
 from coordinator.bench.scores import site_scores
 from coordinator.bench.setting import OPERATORS, RUN, Setting
+from coordinator.bench.task_scores import EVERY_COMMITS, scorers, site_tasks
 from federation import leaves as lv
 from federation import wire
 from federation.leaves import Outcome, Reason
@@ -23,6 +24,7 @@ from federation.manifest import NUMERICS_VERSION
 from federation.quorum import QuorumDecision, quorum
 from federation.rounds import Federation, Round, RoundState, Run, RunState, apply
 from federation.schedule import lr_position
+from federation.task_history import is_news
 from federation.weights import round_weights
 
 Bodies: TypeAlias = list[lv.Body]
@@ -112,6 +114,7 @@ class History:
             self._at(self.clock_us + HOUR_US, self._resume)
         if not self.run.next_round:
             self._evaluate(self.setting.sites)
+            self._score_tasks()
         self._look_soon()
 
     # -- what time brings --------------------------------------------------------------------------------------------
@@ -280,6 +283,8 @@ class History:
             return []
         if self.run.num_commits() % self.setting.evaluate_every == 0:
             self._evaluate(tuple(sorted(v.site for v in self.run.rounds[number].sealed)))
+        if self.run.num_commits() % EVERY_COMMITS == 0:
+            self._score_tasks()
         momentum, residual = (self.setting.digest(what, number) for what in ("momentum", "residual"))
         return [
             lv.StateRecordedV1(
@@ -314,6 +319,29 @@ class History:
             )
         ]
 
+    def _score_tasks(self, request: int = 0) -> None:
+        """The model of now, by those of the sites that score benchmark tasks, within the next two hours."""
+        run = self.run
+        model = (run.num_commits(), tuple(v.number for v in run.heads()), run.reverted_at)
+        for site in sorted(scorers(self.setting)):
+            seconds = self.setting.random("tasks", model[0], site).uniform(1800, 7200)
+            self._at(self.clock_us + int(seconds * SECOND_US), partial(self._tasks, site, request, *model))
+
+    def _tasks(self, site: str, request: int, commits: int, versions: tuple[int, ...], reverted_at: int) -> Bodies:
+        if self.run.reverted_at != reverted_at or not is_news(self.run, site, request, commits, versions):
+            return []
+        return [
+            lv.TasksEvaluatedV1(
+                run=RUN,
+                site=site,
+                request=request,
+                num_commits=commits,
+                versions=versions,
+                scores=site_tasks(self.setting, site, commits),
+                evidence_digest=self.setting.digest("tasks", site, request, commits, *versions),
+            )
+        ]
+
     # -- what people do ----------------------------------------------------------------------------------------------
 
     def _intervene(self, found: Intervention) -> Bodies:
@@ -324,6 +352,7 @@ class History:
                 self._at(self.clock_us + 5 * HOUR_US, self._resume)
             if isinstance(body, lv.EvaluationRequestedV1):
                 self._evaluate(self.setting.sites, body.request)
+                self._score_tasks(body.request)
         self._look_soon()
         return bodies
 

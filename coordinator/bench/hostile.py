@@ -9,7 +9,7 @@ from random import Random
 from typing import Final
 
 from federation import wire
-from federation.leaves import LanguageScore
+from federation.leaves import LanguageScore, TaskScore
 
 TEXTS: Final = (
     "<script>document.title='owned'</script>",
@@ -87,3 +87,20 @@ def status_files() -> dict[str, bytes]:
         "large.json": b'{"received_at": 1.0, "status": {"ledger_size": 1, "software": "' + b"<b>" * MANY + b'"}}',
         "deep.json": b"[" * 200_000,
     }
+
+
+def task_scores() -> tuple[TaskScore, ...]:
+    """Tasks whose every text is hostile, the numbers in turn; the decider takes none of them."""
+    return tuple(
+        TaskScore(
+            task=wire.clip_sentence(text),
+            language=CODES[index % len(CODES)],
+            task_version=TEXTS[index - 1],
+            metric=TEXTS[index - 2],
+            num_items=index * 2**50,
+            score=NUMBERS[index % len(NUMBERS)],
+            low=NUMBERS[index % len(NUMBERS)],
+            high=NUMBERS[index % len(NUMBERS)],
+        )
+        for index, text in enumerate(TEXTS)
+    )

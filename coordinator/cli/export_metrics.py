@@ -15,8 +15,9 @@ import click
 from click.core import ParameterSource
 
 from coordinator.exports import formats
-from coordinator.metrics_blob import LEAF, TELEMETRY, read_blob, site_and_lines
+from coordinator.metrics_blob import LEAF, PHASES, TELEMETRY, read_blob, site_and_lines
 from coordinator.operator_client import OperatorClient, new_id
+from coordinator.phases import PhaseChange, read_change
 from coordinator.run_tables import RunTables, run_tables
 from coordinator.telemetry import StepMetrics, parsed_lines, step_metrics
 from federation import notes
@@ -98,12 +99,16 @@ def read_tables(client: OperatorClient, digest: str, run: str, checkpoint: Check
             frontier.append(leaf_hash(record.data))
     _check(frontier, checkpoint)  # 4
     steps: dict[str, list[StepMetrics]] = {}
+    phases: dict[str, list[PhaseChange]] = {}
     for record in records():
         if record.kind == TELEMETRY:
             site, lines = site_and_lines(record)
             steps.setdefault(site, []).extend(_steps(lines, run))
+        elif record.kind == PHASES:
+            site, lines = site_and_lines(record)
+            phases.setdefault(site, []).extend(_phases(lines, run))
     leaves = (leaf_from_bytes(record.data) for record in records() if record.kind == LEAF)
-    return run_tables(run, leaves, steps)  # 5
+    return run_tables(run, leaves, steps, phases)  # 5
 
 
 def _check(frontier: Frontier, checkpoint: Checkpoint) -> None:
@@ -120,6 +125,13 @@ def _steps(lines: bytes, run: str) -> Iterator[StepMetrics]:
         metrics = step_metrics(line)
         if metrics is not None and metrics.run == run:
             yield metrics
+
+
+def _phases(lines: bytes, run: str) -> Iterator[PhaseChange]:
+    for line in lines.splitlines():
+        change = read_change(line)
+        if change is not None and change.run == run:
+            yield change
 
 
 def metrics_sentence(document: Document) -> str:

@@ -17,6 +17,7 @@ from coordinator.cli.picture.head import title
 from coordinator.cli.picture.whole import Contact, picture
 from coordinator.cli.picture.words import name, verdict
 from coordinator.cli.show import print_run
+from federation.cli.reader import check_reader
 from federation.cli.screen import can_redraw, print_lines, shown, terminal
 from federation.durations import in_words
 from federation.errors import DirectoryBusyError, FederationError
@@ -114,6 +115,7 @@ def _print_documents(sight: Sight, look: Look, rest: Callable[[], None]) -> None
     print(json.dumps(sight.document), flush=True)
     while sight.document["state"] not in ENDED:
         rest()
+        check_reader()
         was_lost = sight.lost_at is not None
         sight.look(look)
         if not sight.trouble:
@@ -144,6 +146,7 @@ def _print_lines(sight: Sight, look: Look, rest: Callable[[], None]) -> None:
     before = sentence(sight.document)
     print(before, flush=True)
     for _ in _looks(sight, look, rest):
+        check_reader()
         now = one_line(sight.trouble) or sentence(sight.document)
         if now != before:
             print(now, flush=True)

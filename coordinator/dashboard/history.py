@@ -38,7 +38,7 @@ class History:
                 self._disagreements.pop(body.run, None)
 
     def disagreements(self, run: Run) -> tuple[str, ...]:
-        """Where sites disagree about one model, computed once for each new evaluation."""
+        """Where sites disagree about one model, computed anew when an evaluation or a rollback came."""
         if run.id not in self._disagreements:
             self._disagreements[run.id] = disagreements(run)
         return self._disagreements[run.id]

@@ -62,19 +62,19 @@ class _Model:
     scores: Mapping[str, Score] | None = None
 
 
+Versions = tuple[int, ...]
+
+
 @dataclass(kw_only=True)
 class ScoreBook:
-    """All evaluations, by run and model. Of one site's words about one model the newest counts.
+    """All evaluations, by run, and by commits and versions of the model. Of a site's words on one the newest counts."""
 
-    A model is its number of commits and the version of each fragment: after a rollback another one has that number.
-    """
-
-    runs: dict[str, dict[tuple[int, tuple[int, ...]], _Model]] = field(default_factory=dict)
+    runs: dict[str, dict[tuple[int, Versions], _Model]] = field(default_factory=dict)
 
     def add(self, evaluation: lv.EvaluationRecordedV1) -> None:
         """Takes in an evaluation; a score that is no number says nothing."""
-        key = (evaluation.num_commits, evaluation.versions)
-        model = self.runs.setdefault(evaluation.run, {}).setdefault(key, _Model())
+        models = self.runs.setdefault(evaluation.run, {})
+        model = models.setdefault((evaluation.num_commits, evaluation.versions), _Model())
         model.scores = None
         for score in evaluation.scores:
             if isfinite(score.bits_per_byte):
@@ -82,12 +82,9 @@ class ScoreBook:
 
     def of(self, run: Run) -> Scores:
         """The scores of models that are in force: what was rolled back does not count."""
-        models, in_force, most = self.runs.get(run.id, {}), run.numbers_in_force(), run.num_commits()
-        found = {}
-        for commits, versions in sorted(models):
-            if commits <= most and all(number in known for number, known in zip(versions, in_force, strict=False)):
-                found[commits] = _scores(models[commits, versions])
-        return Scores(by_commits=found)
+        models, newest = self.runs.get(run.id, {}), run.num_commits()
+        in_force = sorted(key for key in models if key[0] <= newest and not run.is_void(key[1]))
+        return Scores(by_commits={key[0]: _scores(models[key]) for key in in_force})
 
 
 def macro_average(scores: Mapping[str, Score], languages: Iterable[str]) -> float | None:

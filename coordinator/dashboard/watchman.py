@@ -69,7 +69,7 @@ class Watchman:
                 ledger_size=view.log.size,
                 roster_expires_at=view.rosters.current.expires_at_us / _US,
                 certificates={"issuer": self._issuers_us / _US} if self._issuers_us else {},
-                coordinator_seen_at=None if seen.stopped else now - seen.quiet_seconds,
+                coordinator_seen_at=now - seen.quiet_seconds if seen.owner else None,  # None: it was never served
                 software=f"hpc-federation {version('hpc-federation')}",
             ),
             accept,

@@ -65,12 +65,12 @@ def _of_updates(tables: RunTables) -> Iterator[Scalar]:
 
 
 def _scores(tables: RunTables) -> Iterator[Scalar]:
-    """The mean over the sites that evaluated a model; of one site and model the newest score counts."""
+    """The mean over the sites that evaluated a model in force; of one site and model the newest score counts."""
     found: dict[tuple[str, int], dict[str, tuple[float, int]]] = {}
-    for language, commits, site, score, at in _rows(
-        tables, "scores", "language", "commits", "site", "bits_per_byte", "at"
+    for language, commits, site, score, at, reverted in _rows(
+        tables, "scores", "language", "commits", "site", "bits_per_byte", "at", "reverted"
     ):
-        if score is not None:
+        if score is not None and not reverted:
             found.setdefault((language, commits), {})[site] = (score, at)
     for (language, commits), sites in sorted(found.items()):
         mean = sum(score for score, _ in sites.values()) / len(sites)

@@ -38,6 +38,9 @@ SITE_STATE: Final = gauge(
     "federation_site_state", "1 for the state that a site is in: active, drained or revoked.", SITE, "state"
 )
 SITE_INFO: Final = info("federation_site_info", "What a site's agent calls its release.", SITE, "software")
+SITE_RUNS: Final = gauge(
+    "federation_site_runs", "Runs that are approved and not over, and have a site as a member.", SITE
+)
 SITE_LAST_SEEN: Final = gauge(
     "federation_site_last_seen_timestamp_seconds", "When a site's newest report was received.", SITE
 )
@@ -103,6 +106,13 @@ SITE_NATIVE_LIMIT: Final = gauge(
 )
 SITE_BUDGET: Final = gauge(
     "federation_site_budget_ratio", "Spent part of the tightest limit that a site sets for a run; 1 is all.", RUN, SITE
+)
+LANGUAGE_TOKENS: Final = gauge(
+    "federation_site_language_tokens",
+    "Tokens of a language that a site's jobs have trained on, as they count them.",
+    RUN,
+    SITE,
+    "language",
 )
 
 # --- updates --------------------------------------------------------------------------------------------------------
@@ -176,7 +186,7 @@ SCORE: Final = gauge(
 )
 SCORE_BEFORE: Final = gauge(
     "federation_evaluation_previous_bits_per_byte",
-    "Its predecessor: the same site's newest score of a model with fewer commits.",
+    "Its predecessor: the same site's score, on as many bytes, in its newest evaluation of a model with fewer commits.",
     RUN,
     SITE,
     "language",

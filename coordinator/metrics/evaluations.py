@@ -13,17 +13,19 @@ def evaluation_samples(run: Run) -> Iterator[Sample]:
     """One run: of each site the newest scores of a model that is in force, and those of the model before it."""
     for site, (newest, before) in sorted(_newest_two(run).items()):
         yield metric.SCORED_COMMITS.of(newest.num_commits, run.id, site)
-        for family, scored in ((metric.SCORE, newest), (metric.SCORE_BEFORE, before)):
-            for score in scored.scores if scored is not None else ():
-                yield family.of(score.bits_per_byte, run.id, site, score.language)
+        sizes = {score.language: score.num_bytes for score in newest.scores}
+        for score in newest.scores:
+            yield metric.SCORE.of(score.bits_per_byte, run.id, site, score.language)
+        for score in before.scores if before is not None else ():
+            if sizes.get(score.language) == score.num_bytes:  # another text gives another figure
+                yield metric.SCORE_BEFORE.of(score.bits_per_byte, run.id, site, score.language)
 
 
 def _newest_two(run: Run) -> dict[str, tuple[EvaluationRecordedV1, EvaluationRecordedV1 | None]]:
     """From the end, as far as needed: a long run has tens of thousands."""
-    in_force = [{version.number for version in chain} for chain in run.versions]
     complete, found = set[str](), dict[str, tuple[EvaluationRecordedV1, EvaluationRecordedV1 | None]]()
     for each in reversed(run.evaluations):
-        if each.site in complete or not _stands(each, in_force):
+        if each.site in complete or run.is_void(each.versions):
             continue
         if each.site not in found:
             found[each.site] = (each, None)
@@ -33,9 +35,3 @@ def _newest_two(run: Run) -> dict[str, tuple[EvaluationRecordedV1, EvaluationRec
             if len(complete) == len(run.plan.members):
                 break
     return found
-
-
-def _stands(evaluation: EvaluationRecordedV1, in_force: list[set[int]]) -> bool:
-    """Whether no rollback has made a version of the model void."""
-    versions = evaluation.versions
-    return len(versions) == len(in_force) and all(v in chain for v, chain in zip(versions, in_force, strict=True))

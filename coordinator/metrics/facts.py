@@ -12,10 +12,11 @@ from math import isfinite
 from typing import Any, Final
 
 from federation.exposition import foreign
-from federation.messages import SiteStatus
+from federation.messages import LanguageTokens, SiteStatus
 
 HOUR_SECONDS: Final = 3600.0
 MAX_BUDGETS: Final = 1000
+MAX_LANGUAGES: Final = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +50,12 @@ class BudgetFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class SiteFacts:
-    """Facts of one site; None where it does not say."""
+    """Facts of one site; None where it does not say. Of each run, and each language of it, there is one at most."""
 
     certificate_expires_at: float | None = None
     queue_wait_seconds: float | None = None
     budgets: tuple[BudgetFacts, ...] = ()
+    language_tokens: tuple[LanguageTokens, ...] = ()
 
 
 def facts_of(status: SiteStatus) -> SiteFacts:
@@ -66,15 +68,19 @@ def facts_of(status: SiteStatus) -> SiteFacts:
         certificate_expires_at=not_after_us / 1e6 if not_after_us else None,
         queue_wait_seconds=_number(found, "queue_wait_seconds"),
         budgets=tuple(_budgets(found)),
+        language_tokens=tuple(_language_tokens(found)),
     )
 
 
 def _budgets(found: Any) -> Iterator[BudgetFacts]:
-    budgets = getattr(found, "budgets", None)
+    budgets, named = getattr(found, "budgets", None), set[str]()
     for budget in budgets[:MAX_BUDGETS] if isinstance(budgets, tuple | list) else ():
+        if (run := str(getattr(budget, "run", ""))) in named:
+            continue
+        named.add(run)
         unit = foreign(str(getattr(budget, "native_unit", "")))
         yield BudgetFacts(
-            run=str(getattr(budget, "run", "")),
+            run=run,
             effective_seconds=_seconds(budget, "gpu_hours_effective"),
             discarded_seconds=_seconds(budget, "gpu_hours_discarded"),
             open_seconds=_seconds(budget, "gpu_hours_open"),
@@ -85,6 +91,16 @@ def _budgets(found: Any) -> Iterator[BudgetFacts]:
             native_spent=_number(budget, "native_spent") if unit else None,
             native_limit=(_number(budget, "native_limit") or None) if unit else None,
         )
+
+
+def _language_tokens(found: Any) -> Iterator[LanguageTokens]:
+    told, named = getattr(found, "language_tokens", None), set[tuple[str, str]]()
+    for entry in told[:MAX_LANGUAGES] if isinstance(told, tuple | list) else ():
+        run, language = str(getattr(entry, "run", "")), foreign(str(getattr(entry, "language", "")))
+        tokens = _number(entry, "tokens")
+        if tokens is not None and (run, language) not in named:
+            named.add((run, language))
+            yield LanguageTokens(run=run, language=language, tokens=int(tokens))
 
 
 def _seconds(found: Any, name: str) -> float | None:

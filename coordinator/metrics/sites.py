@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from coordinator.metrics import catalogue as metric
 from coordinator.metrics.facts import BudgetFacts, facts_of
-from coordinator.metrics.snapshot import Snapshot
+from coordinator.metrics.snapshot import LIVE, Snapshot
 from coordinator.observations import SiteSeen
 from federation.exposition import Sample, foreign
 from federation.messages import AllocationReport, AllocationState, Phase
@@ -23,16 +23,24 @@ def site_samples(snapshot: Snapshot) -> Iterator[Sample]:
     for site in snapshot.known_sites():
         state = _state(snapshot, site)
         yield from (metric.SITE_STATE.of(state == word, site, word) for word in STATES)
+        if state == "revoked":
+            continue
+        mine = (run for run in snapshot.state.runs.values() if run.state in LIVE and run.is_member(site))
+        yield metric.SITE_RUNS.of(sum(1 for _ in mine), site)
         seen = snapshot.observations.sites.get(site)
-        if seen is None or state == "revoked":
+        if seen is None:
             continue
         yield from _report(snapshot, site, seen)
         for run in runs.values():
             if run.is_member(site):
                 yield from _in_run(run.id, site, seen)
-        for budget in facts_of(seen.status).budgets:
+        facts = facts_of(seen.status)
+        for budget in facts.budgets:
             if budget.run in runs and runs[budget.run].is_member(site):
                 yield from _budget(budget.run, site, budget)
+        for entry in facts.language_tokens:
+            if entry.run in runs and runs[entry.run].is_member(site):
+                yield metric.LANGUAGE_TOKENS.of(entry.tokens, entry.run, site, entry.language)
 
 
 def _state(snapshot: Snapshot, site: str) -> str:

@@ -15,6 +15,9 @@ SHOWN_DAYS: Final = 7
 SILENT_SECONDS: Final = 900.0
 """Without a report for so long, and twice its round trip, a site counts as silent; reports come every 30 seconds."""
 
+LIVE: Final = (RunState.APPROVED, RunState.RUNNING, RunState.PAUSED)
+"""States of a run whose members should be heard."""
+
 _ENDED: Final = (RunState.COMPLETED, RunState.ABORTED)
 
 

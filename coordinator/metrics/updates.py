@@ -11,10 +11,25 @@ from federation.exposition import Sample
 from federation.leaves import Outcome, Reason
 from federation.rounds import RoundState, Run
 
+REFUSALS: Final = (
+    Reason.WRONG_MANIFEST,
+    Reason.WRONG_FRAGMENT,
+    Reason.STALE_BASE,
+    Reason.WRONG_ALLOCATION,
+    Reason.WRONG_CODEC,
+    Reason.WRONG_STEPS,
+    Reason.WRONG_TOKENS,
+    Reason.WRONG_LENGTH,
+    Reason.PAYLOAD_DIGEST,
+    Reason.MALFORMED_PAYLOAD,
+    Reason.NON_FINITE,
+    Reason.NORM_TOO_LARGE,
+)
+"""Why admission may reject the update that an open round waits for."""
+
 FROM_THE_START: Final = (
     (Outcome.ADMITTED, Reason.NONE),
-    (Outcome.REJECTED, Reason.NON_FINITE),
-    (Outcome.REJECTED, Reason.NORM_TOO_LARGE),
+    *((Outcome.REJECTED, reason) for reason in REFUSALS),
     (Outcome.MISSED, Reason.NO_ANSWER),
     (Outcome.DECLINED, Reason.LOSS_SPIKE),
     (Outcome.DECLINED, Reason.JOB_FAILED),

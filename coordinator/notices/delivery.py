@@ -5,6 +5,7 @@ Certificates are always verified, no redirect is followed (it would carry the se
 configured one, and of the answer only status and headers are read.
 """
 
+import asyncio
 import ssl
 from email.utils import parsedate_to_datetime
 from math import isfinite
@@ -20,6 +21,9 @@ from federation.errors import ConfigError, TransportError
 
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 10.0
+ANSWERS_AT_MOST: Final = 3
+"""So many times the patience for one part of an answer is what all of it may take: who sends a byte now and then would
+hold up everything that is still to be said there."""
 
 _THIS_ONE: Final = (400, 413, 422)
 """Statuses that speak of what was sent; sent again it would be refused again."""
@@ -44,22 +48,13 @@ class RefusedError(TransportError):
 
 
 class Delivery:
-    """A client for one target; one thread at a time."""
+    """Says things at one target. Not for a thread that runs a loop."""
 
     def __init__(self, target: Target, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         """Opens nothing yet. Raises ConfigError: the target's `ca_file` holds no certificates."""
         self._target = target
-        timeout = httpx2.Timeout(answer_seconds, connect=min(CONNECT_SECONDS, answer_seconds))
         self._seconds = answer_seconds
-        self._client = httpx2.Client(
-            verify=_trusted(target),
-            timeout=timeout,
-            follow_redirects=False,
-            trust_env=False,
-            proxy=target.proxy or None,
-            # A kept connection may be cut while it rests, and then nobody knows whether what was sent was taken.
-            limits=httpx2.Limits(max_connections=1, max_keepalive_connections=0),
-        )
+        self._tls = _trusted(target)
 
     def send(self, saying: Saying, now: float) -> None:
         """Says it once.
@@ -75,7 +70,7 @@ class Delivery:
         made = request(target.kind, target.url, saying, token=target.token, room=target.room)
         try:
             status, retry_after = self._exchange(made)
-        except httpx2.TimeoutException:
+        except (httpx2.TimeoutException, TimeoutError):
             raise NotTakenError(f"no answer within {self._seconds:g} s") from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
             raise NotTakenError(_words(error, target)) from None
@@ -85,13 +80,28 @@ class Delivery:
             raise RefusedError(f"answered {status}: it does not take this message")
         raise NotTakenError(_status_words(status), retry_after_seconds=retry_after_seconds(retry_after, now))
 
-    def close(self) -> None:
-        """Releases the client."""
-        self._client.close()
-
     def _exchange(self, made: WebRequest) -> tuple[int, str]:
-        with self._client.stream(made.method, made.url, headers=dict(made.headers), content=made.body) as response:
+        """Status and `Retry-After`. On a loop of its own: only there a time for all of it can be set."""
+        return asyncio.run(self._answer(made))
+
+    async def _answer(self, made: WebRequest) -> tuple[int, str]:
+        headers, method, url = dict(made.headers), made.method, made.url
+        async with (
+            asyncio.timeout(ANSWERS_AT_MOST * self._seconds),
+            self._client() as client,
+            client.stream(method, url, headers=headers, content=made.body) as response,
+        ):
             return response.status_code, response.headers.get("Retry-After", "")
+
+    def _client(self) -> httpx2.AsyncClient:
+        """One for each try: a kept connection may be cut while it rests, and then nobody knows what was taken."""
+        return httpx2.AsyncClient(
+            verify=self._tls,
+            timeout=httpx2.Timeout(self._seconds, connect=min(CONNECT_SECONDS, self._seconds)),
+            follow_redirects=False,
+            trust_env=False,
+            proxy=self._target.proxy or None,
+        )
 
 
 def retry_after_seconds(text: str, now: float) -> float | None:
@@ -106,10 +116,10 @@ def retry_after_seconds(text: str, now: float) -> float | None:
     return max(seconds, 0.0) if isfinite(seconds) else None
 
 
-def _trusted(target: Target) -> ssl.SSLContext | bool:
+def _trusted(target: Target) -> ssl.SSLContext:
     """The system's authorities, or those of a file alone."""
     if not target.ca_file:
-        return True
+        return httpx2.create_ssl_context(trust_env=False)
     try:
         return ssl.create_default_context(cafile=target.ca_file)
     except OSError as error:

@@ -137,9 +137,11 @@ def _loss_spike(run: Run, site: str, losses: tuple[float, ...], thresholds: Thre
 
 
 def _newest_evaluations(run: Run) -> dict[str, list[EvaluationRecordedV1]]:
-    """Per site its newest evaluation and the newest of a model with fewer commits before that."""
+    """Per site, of models in force, its newest evaluation and the newest of a model with fewer commits before that."""
     found: dict[str, list[EvaluationRecordedV1]] = {}
     for evaluation in reversed(run.evaluations):
+        if run.is_void(evaluation.versions):
+            continue
         mine = found.setdefault(evaluation.site, [])
         if not mine or (len(mine) == 1 and evaluation.num_commits < mine[0].num_commits):
             mine.append(evaluation)

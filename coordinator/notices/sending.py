@@ -157,13 +157,10 @@ class Sender:
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        try:
-            while (saying := self._next()) is not None:
-                if self._say(saying):
-                    self._on_change()
-                    self._closing.wait(self._pace.gap_seconds)
-        finally:
-            self._delivery.close()
+        while (saying := self._next()) is not None:
+            if self._say(saying):
+                self._on_change()
+                self._closing.wait(self._pace.gap_seconds)
 
     def _next(self) -> Saying | None:
         with self._changed:
@@ -200,7 +197,10 @@ class Sender:
         def wait(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome is not None else None
             asked = error.retry_after_seconds if isinstance(error, NotTakenError) else None
-            return backoff(state) if asked is None else min(asked, self._pace.longest_asked_seconds)
+            if asked is None:
+                return backoff(state)
+            # One that asks for no patience at all would be asked as fast as it answers.
+            return max(min(asked, self._pace.longest_asked_seconds), self._pace.first_wait_seconds)
 
         return Retrying(
             stop=lambda _: self._closing.is_set() or self._is_old(saying),

@@ -100,7 +100,7 @@ def _certificate(snapshot: Snapshot, site: str, now: float, thresholds: Threshol
             Kind.SITE_CERTIFICATE,
             severity,
             what=f"site {site}: its channel certificate {days_left_words(left)}",
-            why="its agent renews it by itself twenty days before, and has not",
+            why="its agent renews it by itself ten days before, and has not",
             advice=f"At the site: its agent's log says why. Else invite it anew: coordinator site invite {site}.",
             site=site,
         )

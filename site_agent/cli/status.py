@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from federation.cli.reader import check_reader
 from federation.durations import in_words
 from federation.errors import FederationError
 from federation.terminal_text import one_line
@@ -96,7 +97,7 @@ def watch_status(look: Look, rest: Callable[[], None], as_json: bool) -> None:
 
 
 def _stream(watched: Watched, look: Look, rest: Callable[[], None], tell: Callable[[Watched], None]) -> None:
-    """Tells what is there, then each change; what hinders, on standard error."""
+    """Tells what is there, then each change; what hinders, on standard error. Ends when nobody reads it any more."""
     before, trouble = None, ""
     while True:
         if (now := _lasting(watched)) != before and not watched.trouble:
@@ -106,6 +107,7 @@ def _stream(watched: Watched, look: Look, rest: Callable[[], None], tell: Callab
             print(watched.trouble or "it can be read again", file=sys.stderr, flush=True)
             trouble = watched.trouble
         rest()
+        check_reader()
         watched.look(look)
 
 

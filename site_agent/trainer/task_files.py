@@ -2,8 +2,9 @@
 """Multiple-choice tasks scored with the reference trainer's model of bytes, one batch at a time.
 
 As lm-evaluation-harness does it: each choice's log-likelihood after its context; the highest one is the model's answer
-(`acc`), and the highest one per character of the choice (`acc_norm`). Log-likelihoods are summed in fp64; what is equal
-goes to the first choice. A context too long for the model loses its beginning.
+(`acc`), and the highest one per character of the choice, a blank in front of it not counted (`acc_norm`).
+Log-likelihoods are summed in fp64; what is equal goes to the first choice. A context too long for the model loses its
+beginning.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -134,11 +135,16 @@ def scores_of(task: Task, found: Items, likelihoods: Sequence[float]) -> tuple[T
     for item in found.items:
         mine = np.array(likelihoods[at : at + len(item.choices)])
         at += len(item.choices)
-        lengths = np.array([len(choice) for choice in item.choices])
+        lengths = np.array([_length(choice) for choice in item.choices])
         num_right += int(np.argmax(mine)) == item.answer
         num_right_by_length += int(np.argmax(mine / lengths)) == item.answer
     counts = {"acc": num_right, "acc_norm": num_right_by_length}
     return tuple(_score(task, found, metric, count) for metric, count in counts.items())
+
+
+def _length(choice: str) -> int:
+    """Characters, without a blank in front: lm-evaluation-harness counts it to neither context nor choice."""
+    return len(choice.removeprefix(" ")) or 1
 
 
 def _score(task: Task, found: Items, metric: str, num_right: int) -> TaskScore:

@@ -69,9 +69,10 @@ def test_what_was_taken_is_not_sent_again() -> None:
     assert (made.health.num_sent, made.health.num_failed, made.health.fault) == (3, 0, "")
 
 
-@pytest.mark.parametrize("trouble", [500, 503, "cut", "hang", 404, 401, (302, {"Location": "/elsewhere"})])
+@pytest.mark.parametrize("trouble", [500, 503, "cut", "hang", "trickle", 404, 401, (302, {"Location": "/elsewhere"})])
 def test_what_was_not_taken_is_tried_again_in_its_order(trouble: Any) -> None:
-    with webhook(trouble, trouble) as hook, closing(sender(hook, replace(QUICK, answer_seconds=0.2))) as made:
+    patience = 0.5 if trouble in ("hang", "trickle") else 10.0
+    with webhook(trouble, trouble) as hook, closing(sender(hook, replace(QUICK, answer_seconds=patience))) as made:
         made.start()
         said(made, 0, 1)
         hook.wait_for(lambda h: len(h.taken) == 2)
@@ -88,6 +89,18 @@ def test_a_wish_for_patience_is_honoured() -> None:
         said(made, 0)
         hook.wait_for(lambda h: len(h.taken) == 1)
         assert time.monotonic() - began >= 1.0
+    assert ids(hook) == ["id-0"]
+
+
+def test_a_wish_for_no_patience_at_all_is_not_granted() -> None:
+    impatient = (429, {"Retry-After": "0"})
+    pace = replace(QUICK, first_wait_seconds=0.1)
+    with webhook(impatient, impatient, impatient) as hook, closing(sender(hook, pace)) as made:
+        began = time.monotonic()
+        made.start()
+        said(made, 0)
+        hook.wait_for(lambda h: len(h.taken) == 1)
+        assert time.monotonic() - began >= 0.3
     assert ids(hook) == ["id-0"]
 
 
@@ -159,28 +172,26 @@ def test_closing_does_not_wait_for_a_webhook_that_is_down() -> None:
 
 def test_an_answer_without_end_is_not_read() -> None:
     endless = (200, {"X-Long": "y" * 500_000})
-    with webhook(endless) as hook, closing(Delivery(target(hook))) as delivery, pytest.raises(NotTakenError):
-        delivery.send(saying(), NOW)
+    with webhook(endless) as hook, pytest.raises(NotTakenError):
+        Delivery(target(hook)).send(saying(), NOW)
 
 
 def test_faults_do_not_show_the_secret() -> None:
     nowhere = Target(name="x", kind=PlatformKind.JSON, url="http://127.0.0.1:1/SECRET", token="TOKEN")
-    with closing(Delivery(nowhere)) as delivery, pytest.raises(NotTakenError) as caught:
-        delivery.send(saying(), NOW)
+    with pytest.raises(NotTakenError) as caught:
+        Delivery(nowhere).send(saying(), NOW)
     assert "ConnectError" in str(caught.value)
-    with webhook(400) as hook, closing(Delivery(target(hook))) as delivery, pytest.raises(RefusedError, match="400"):
-        delivery.send(saying(), NOW)
+    with webhook(400) as hook, pytest.raises(RefusedError, match="400"):
+        Delivery(target(hook)).send(saying(), NOW)
 
 
 def test_a_proxy_of_the_environment_is_not_used_and_a_configured_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
     with webhook() as proxy, webhook() as hook:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url)
-        with closing(Delivery(target(hook))) as delivery:
-            delivery.send(saying(), NOW)
+        Delivery(target(hook)).send(saying(), NOW)
         assert (len(hook.taken), len(proxy.taken)) == (1, 0)
-        with closing(Delivery(target(hook, proxy=proxy.url.removesuffix("/hook")))) as delivery:
-            delivery.send(saying(), NOW)
+        Delivery(target(hook, proxy=proxy.url.removesuffix("/hook"))).send(saying(), NOW)
         assert (len(hook.taken), len(proxy.taken)) == (1, 1)
 
 
@@ -204,11 +215,10 @@ def self_signed(directory: Path) -> tuple[ssl.SSLContext, Path]:
 def test_a_server_whose_certificate_nobody_vouches_for_gets_nothing(tmp_path: Path) -> None:
     context, certificate = self_signed(tmp_path)
     with webhook(tls=context) as hook:
-        with closing(Delivery(target(hook))) as delivery, pytest.raises(NotTakenError, match=r"(?i)certificate"):
-            delivery.send(saying(), NOW)
+        with pytest.raises(NotTakenError, match=r"(?i)certificate"):
+            Delivery(target(hook)).send(saying(), NOW)
         assert hook.asked == []
-        with closing(Delivery(target(hook, ca_file=str(certificate)))) as delivery:
-            delivery.send(saying(), NOW)
+        Delivery(target(hook, ca_file=str(certificate))).send(saying(), NOW)
         assert len(hook.taken) == 1
 
 

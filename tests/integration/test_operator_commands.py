@@ -19,7 +19,8 @@ import pytest
 from coordinator import metrics_desk, observation_store, startup
 from coordinator.cli.main import cli as coordinator_cli
 from coordinator.home import load_issuers
-from coordinator.observations import SiteSeen
+from coordinator.observations import Progress, SiteSeen
+from coordinator.phases import PhaseLog
 from coordinator.rpc.enrolment import EnrolmentDesk
 from coordinator.rpc.membership import membership_of
 from coordinator.service import Coordinator
@@ -450,6 +451,8 @@ def with_run(office: Office, leaves: list[lv.Leaf]) -> None:
     coordinator.ledger.append([leaf for leaf in leaves if not isinstance(leaf.body, lv.RosterInstalledV1)])
     lines = tuple(json.dumps({"num_steps": n, "round": 0, "loss": 4.0 - n}) for n in (1, 2, 2))
     coordinator.telemetry.add("alpha", Telemetry(run="demo", allocation="a1", lines=(*lines, "<script>")), 1000.5)
+    heard = Progress(answered_at=5.0, training_at=6.5, loss=float("nan"))
+    PhaseLog(coordinator.fs).note("alpha", {}, {"demo/3": heard})
     coordinator.ledger.close()
     office.serve()
 
@@ -458,12 +461,17 @@ def with_run(office: Office, leaves: list[lv.Leaf]) -> None:
 def test_a_runs_metrics_are_exported_from_the_ledgers_own_leaves(office: Office, who: str) -> None:
     with_run(office, history())
     said = office.json(f"coordinator run export demo --metrics --format jsonl --as {who} --out metrics")
-    assert said["rows"] == {"rounds": 4, "updates": 15, "scores": 1, "steps": 2}
+    assert said["rows"] == {"rounds": 4, "updates": 15, "scores": 1, "tasks": 0, "phases": 12, "steps": 2}
     steps = [json.loads(line) for line in (office.base / "metrics/steps.jsonl").read_text().splitlines()]
     assert [(s["num_steps"], s["loss"], s["received_at"]) for s in steps] == [
         (1, 3.0, "1970-01-01T00:16:40.500000Z"),
         (2, 2.0, "1970-01-01T00:16:40.500000Z"),
     ]
+    phases = [json.loads(line) for line in (office.base / "metrics/phases.jsonl").read_text().splitlines()]
+    (heard,) = (row for row in phases if row["answered_at"])
+    assert (heard["round"], heard["site"], heard["uploading_at"]) == (3, "alpha", None)
+    assert heard["answered_at"] == "1970-01-01T00:00:05.000000Z"
+    assert heard["training_at"] == "1970-01-01T00:00:06.500000Z"
     about = json.loads((office.base / "metrics/columns.json").read_text())
     coordinator = office.stop()
     assert (about["ledger"]["size"], about["ledger"]["root"]) == (coordinator.ledger.size, coordinator.ledger.root())
@@ -476,7 +484,7 @@ def test_a_runs_metrics_are_exported_from_the_ledgers_own_leaves(office: Office,
 def test_metrics_go_where_nobody_named_a_place_and_overwrite_if_told(office: Office) -> None:
     with_run(office, history()[:6])
     said = office.type("coordinator run export demo --metrics --as olga")
-    assert said.startswith("Wrote demo-metrics-csv: 0 rounds, 0 updates, 0 scores, 2 steps. From ")
+    assert said.startswith("Wrote demo-metrics-csv: 0 rounds, 0 updates, 0 scores, 0 tasks, 0 phases, 2 steps. From ")
     assert (office.base / "demo-metrics-csv/rounds.csv").read_text().startswith("round,fragment,state,")
     assert "--overwrite" in office.type("coordinator run export demo --metrics --as olga", code=2)
     office.type("coordinator run export demo --metrics --as olga --overwrite")
@@ -509,8 +517,8 @@ def test_leaves_that_the_ledger_did_not_sign_make_no_export(office: Office, monk
     with_run(office, history())
     honest = metrics_desk.write_blob
 
-    def lying(sink: Any, header: Any, leaves: Any, telemetry: Any) -> None:
-        honest(sink, header, [*list(leaves)[:-1], b"another leaf"], telemetry)
+    def lying(sink: Any, header: Any, leaves: Any, *beside: Any) -> None:
+        honest(sink, header, [*list(leaves)[:-1], b"another leaf"], *beside)
 
     monkeypatch.setattr(metrics_desk, "write_blob", lying)
     said = office.type("coordinator run export demo --metrics --as olga --out metrics", code=1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Prometheus scrapes an agent's port and a coordinator's figures, and tells of a site that fell silent."""
+"""A real Prometheus scrapes an agent's port and a dashboard's, and tells of a site that fell silent."""
 
 import http.client
 import json
@@ -20,15 +20,22 @@ from typing import Any
 
 import pytest
 import yaml
+from dashboard_process import DashboardProcess
 from monitored_world import eventful_world, snapshot_of
 from one_site import OneSite
 from promtool import PROMETHEUS, needs_prometheus
 
+from coordinator.bench.generated import generate
+from coordinator.bench.setting import CONSORTIUM, VIEWER
+from coordinator.dashboard.identity import CERTIFICATE
 from coordinator.metrics import render
+from federation.certificates import operator_subject, pem
 from federation.durable.real import RealFileSystem
 from federation.durable.simulated import SimulatedFileSystem
 from federation.errors import ConfigError
 from federation.messages import CommandKind
+from federation.roster_document import Role
+from federation.tls_keys import key_pem
 from site_agent import layout
 from site_agent.metrics.export import MetricsExport
 from site_agent.metrics.server import MAX_CONNECTIONS, MetricsServer
@@ -186,6 +193,14 @@ class RealPrometheus:
             found = self.firing()
         return found
 
+    def until_known(self, metric: str) -> None:
+        """Waits until there is a sample of it."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not (self.get(f"query?query={metric}") or {"result": []})["result"]:
+            assert self._process.poll() is None, self._log.read_text()
+            assert time.monotonic() < deadline, f"no {metric}: {self.get('targets')}"
+            time.sleep(0.1)
+
     def close(self) -> None:
         self._process.terminate()
         try:
@@ -233,4 +248,40 @@ def test_prometheus_tells_of_a_silent_site(agent_port: int, tmp_path: Path) -> N
         assert [rule["name"] for rule in rules if rule["health"] != "ok"] == []
         seen = prometheus.get("query?query=federation_agent_ledger_leaves")["result"]
         assert [(r["metric"]["site"], r["value"][1]) for r in seen] == [("alpha", "1")]
+    shutil.rmtree(tmp_path / "tsdb")
+
+
+def as_the_example_says(directory: Path, dashboard: DashboardProcess, key: Path, certificate: Path) -> Path:
+    """The shipped example with this machine's files, and nothing but the dashboard to scrape."""
+    found = yaml.safe_load(RULES.with_name("prometheus.yml").read_text())
+    (job,) = (job for job in found["scrape_configs"] if job["job_name"] == "federation-coordinator")
+    own = str(dashboard.directory / CERTIFICATE)
+    assert set(job["tls_config"]) == {"ca_file", "cert_file", "key_file"}
+    job["tls_config"] = {"ca_file": own, "cert_file": str(certificate), "key_file": str(key)}
+    job["static_configs"] = [{"targets": [dashboard.listen]}]
+    made = {"global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"}, "scrape_configs": [job]}
+    path = directory / "prometheus.yml"
+    path.write_text(yaml.safe_dump(made))
+    return path
+
+
+@needs_prometheus
+def test_prometheus_scrapes_the_dashboard_with_a_viewers_certificate(tmp_path: Path) -> None:
+    now = time.time()
+    made = generate(tmp_path / "c", num_rounds=3, num_sites=3, languages=("deu_Latn",), now_us=int(now * 1e6))
+    made.close()
+    holder, subject = f"operator/{VIEWER}", operator_subject(CONSORTIUM, VIEWER, (Role.VIEWER,))
+    key, certificate = tmp_path / "tls.pem", tmp_path / "certificate.pem"
+    key.write_bytes(key_pem(made.consortium.tls_key(holder)))
+    certificate.write_bytes(pem(made.consortium.certificate(subject, holder, now)))
+    with (
+        DashboardProcess(directory=tmp_path / "c") as dashboard,
+        closing(RealPrometheus(tmp_path, as_the_example_says(tmp_path, dashboard, key, certificate))) as prometheus,
+    ):
+        prometheus.until_known("federation_ledger_leaves")
+        (target,) = prometheus.get("targets")["activeTargets"]
+        assert (target["health"], target["lastError"]) == ("up", "")
+        (leaves,) = prometheus.get("query?query=federation_ledger_leaves")["result"]
+        assert int(leaves["value"][1]) == made.ledger.size
+        assert leaves["metric"]["job"] == "federation-coordinator"
     shutil.rmtree(tmp_path / "tsdb")

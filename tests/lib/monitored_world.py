@@ -17,6 +17,7 @@ from federation.messages import (
     AllocationState,
     CommandKind,
     Evaluation,
+    LanguageTokens,
     ParticipationReport,
     Phase,
     RoundDeclined,
@@ -61,6 +62,7 @@ def facts(**changes: Any) -> SiteFacts:
         certificate_not_after_us=1_700_000_000_000_000,
         queue_wait_seconds=90,
         budgets=(RunBudget(**(budget | changes)),),
+        language_tokens=(LanguageTokens(run="demo", language="fi", tokens=4096),),
     )
 
 

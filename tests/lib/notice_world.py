@@ -5,7 +5,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -82,7 +82,8 @@ def saying(number: int = 0, severity: Severity = Severity.CRITICAL, at: float = 
 class Webhook:
     """A webhook that answers one after the other of `answers`, and 200 when there are none left.
 
-    An answer is a status, (status, headers), "hang" (no answer until the test ends) or "cut" (the connection ends).
+    An answer is a status, (status, headers), "hang" (no answer until the test ends), "trickle" (a header that never
+    ends, byte by byte) or "cut" (the connection ends).
     """
 
     answers: list[Any] = field(default_factory=list)
@@ -118,7 +119,12 @@ def webhook(*answers: Any, tls: ssl.SSLContext | None = None) -> Iterator[Webhoo
             said = hook.answer(self.command, self.path, dict(self.headers), body)
             if said == "hang":
                 hook.over.wait(60)
-            if said in ("hang", "cut"):
+            if said == "trickle":
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+                with suppress(OSError):
+                    while not hook.over.wait(0.02):
+                        self.wfile.write(b"y")
+            if said in ("hang", "trickle", "cut"):
                 self.close_connection = True
                 return
             status, headers = said if isinstance(said, tuple) else (said, {})

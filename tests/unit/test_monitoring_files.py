@@ -170,6 +170,7 @@ def test_everything_of_the_coordinator_is_on_the_dashboard() -> None:
 NOT_SHOWN = {
     "federation_coordinator_info",
     "federation_roster_version",
+    "federation_site_runs",
     "federation_run_pause_info",
     "federation_run_state_since_timestamp_seconds",
     "federation_run_quorum_margin_ratio",

@@ -8,8 +8,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordinator import metrics_desk, telemetry
-from coordinator.metrics_blob import LEAF, TELEMETRY, Record, read_blob
+from coordinator.metrics_blob import LEAF, PHASES, TELEMETRY, Record, read_blob
 from coordinator.metrics_desk import EXPORTS, MAX_UNTAKEN, MetricsDesk, Question
+from coordinator.observations import Progress
+from coordinator.phases import PhaseLog
 from coordinator.telemetry import TelemetryStore
 from federation.blobs.store import BlobStore
 from federation.durable.simulated import SimulatedFileSystem
@@ -52,6 +54,7 @@ def test_an_answer_holds_the_exact_leaves_and_stored_lines(place: Place) -> None
     store.add("beta", Telemetry(run="demo", allocation="a", lines=('{"num_steps": 1}',)), 5.0)
     place.fs.rename(*telemetry.paths("beta"))
     TelemetryStore(place.fs).add("beta", Telemetry(run="demo", allocation="a", lines=('{"num_steps": 2}',)), 6.0)
+    PhaseLog(place.fs).note("alpha", {}, {"demo/3": Progress(answered_at=5.0)})
     desk = MetricsDesk(fs=place.fs, blobs=place.blobs)
     desk.ask(place.question(size=300), ())
     (answer,) = desk.finished()
@@ -59,6 +62,8 @@ def test_an_answer_holds_the_exact_leaves_and_stored_lines(place: Place) -> None
     assert [r.data for r in found if r.kind == LEAF] == [place.ledger.leaf_bytes(index) for index in range(300)]
     lines = [r.data for r in found if r.kind == TELEMETRY]
     assert [b'"num_steps": 1' in lines[0], b'"num_steps": 2' in lines[1], len(lines)] == [True, True, 2]
+    (phases,) = (r.data for r in found if r.kind == PHASES)
+    assert phases.startswith(b'alpha\n{"run": "demo", "round": 3, "mark": "answered"')
     assert f'"export": "{answer.blob}"' in answer.reply.document
     assert '"note": "100%s"' in answer.reply.document
     assert list(desk.finished()) == []
@@ -195,5 +200,5 @@ def test_files_that_change_while_they_are_read_lose_no_line(place: Place, monkey
         return found
 
     monkeypatch.setattr(place.fs, "read_range", changing)
-    found = b"".join(lines for _, lines in metrics_desk.stored_lines(place.fs, "alpha"))
+    found = b"".join(lines for _, lines in metrics_desk.stored_lines(place.fs, "alpha", telemetry.paths("alpha")))
     assert found.count(b'"num_steps": 1') >= 1

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts of a run's document that say how long still, what holds it up, and since when."""
 
+import json
 from dataclasses import replace
 
+import pytest
 from decider_world import World
 
 from coordinator.run_details import pace_document, round_details, site_details, witnesses_document
 from coordinator.timeline import RoundTimes, RunTimes
-from coordinator.views import MAX_EVALUATIONS, newest_evaluations
+from coordinator.views import MAX_EVALUATIONS, as_json, newest_evaluations
 from federation.leaves import EvaluationRecordedV1
 from federation.messages import CommandKind, Phase
 
@@ -70,3 +72,11 @@ def test_a_document_holds_the_first_and_the_newest_evaluations() -> None:
     many = tuple(evaluated(commits) for commits in range(2 * MAX_EVALUATIONS))
     found = newest_evaluations(replace(World().run, evaluations=many))
     assert [e.num_commits for e in found] == [0, *range(MAX_EVALUATIONS, 2 * MAX_EVALUATIONS)]
+
+
+def test_a_number_that_is_none_is_null_in_a_document() -> None:
+    """A site may report any 64 bits as its time of a step; JSON has neither NaN nor infinity."""
+    document = {"sites_now": {"a": {"seconds_per_step": float("nan"), "step": 3}}, "list": [1.5, float("-inf")]}
+    found = json.loads(as_json(document), parse_constant=pytest.fail)
+    assert found == {"sites_now": {"a": {"seconds_per_step": None, "step": 3}}, "list": [1.5, None]}
+    assert as_json({"a": 1.5}) == '{"a": 1.5}'

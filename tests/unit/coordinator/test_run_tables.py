@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from coordinator.exports.tensorboard_files import scalars
+from coordinator.phases import Mark, PhaseChange
 from coordinator.run_columns import SCHEMAS, Kind, Table, dictionary
 from coordinator.run_tables import RunTables, run_tables
 from coordinator.telemetry import StepMetrics
@@ -150,6 +152,63 @@ def test_scores_name_the_request_only_if_there_was_one() -> None:
     assert (found[0]["commits"], found[0]["num_bytes"], found[0]["at"]) == (2, 4096, time_of(lv.EvaluationRecordedV1))
 
 
+def test_scores_of_a_model_that_was_rolled_back_are_marked() -> None:
+    leaves = history()
+    (at,) = (i for i, leaf in enumerate(leaves) if isinstance(leaf.body, lv.RunRevertedV1))
+    bits = lv.LanguageScore(language="de", bits_per_byte=9.0, num_bytes=2**64 - 1)
+    common = {"run": "demo", "site": "beta", "request": 0, "num_commits": 2, "evidence_digest": digest_of("e")}
+    bodies = (
+        lv.EvaluationRecordedV1(versions=(2,), scores=(bits,), **common),
+        lv.TasksEvaluatedV1(versions=(2,), scores=(TASK,), **common),
+    )
+    more = [lv.Leaf(at_us=leaves[at].at_us, body=body) for body in bodies]
+    after = lv.Leaf(at_us=leaves[-1].at_us, body=lv.TasksEvaluatedV1(versions=(4,), scores=(TASK,), **common))
+    tables = run_tables("demo", [*leaves[:at], *more, *leaves[at:], after])
+    assert [(r["site"], r["commits"], r["bits_per_byte"], r["reverted"]) for r in rows(tables.table("scores"))] == [
+        ("beta", 2, 9.0, True),
+        ("alpha", 2, 2.5, False),
+    ]
+    assert tables.table("scores").column("num_bytes")[0] is None, "more than any column can hold"
+    assert [(r["site"], r["task"], r["score"], r["reverted"]) for r in rows(tables.table("tasks"))] == [
+        ("beta", "quiz", 0.5, True),
+        ("beta", "quiz", 0.5, False),
+    ]
+    curve = [(s.step, s.value) for s in scalars(tables) if s.tag == "bits_per_byte/de"]
+    assert curve == [(2, 2.5)]
+
+
+TASK = lv.TaskScore(
+    task="quiz", language="de", task_version="1", metric="acc", num_items=4, score=0.5, low=0.1, high=0.9
+)
+
+
+def test_phases_stand_between_invitation_and_verdict() -> None:
+    def change(mark: Mark, at: float, number: int = 3, run: str = "demo") -> PhaseChange:
+        return PhaseChange(run=run, round=number, mark=mark, at=at, loss=float("nan"))
+
+    heard = [
+        change(Mark.ANSWERED, 31.5),
+        change(Mark.TRAINING, 32.5),
+        change(Mark.TRAINING, 99.0),  # noted again after a restart
+        change(Mark.UPLOADING, 33.0, run="other"),
+        change(Mark.UPLOADING, 33.0, number=2**80),
+    ]
+    found = rows(run_tables("demo", history(), phases={"alpha": heard}).table("phases"))
+    assert [(r["round"], r["site"]) for r in found] == [(n, s) for n in range(4) for s in SITES]
+    (row,) = [r for r in found if (r["round"], r["site"]) == (3, "alpha")]
+    assert row["invited_at"] == time_of(lv.RoundOpenedV1, 3)
+    assert row["decided_at"] == time_of(lv.VerdictV1, 3)
+    assert (row["answered_at"], row["training_at"], row["uploading_at"]) == (31_500_000, 32_500_000, None)
+
+
+def test_a_claim_that_no_column_can_hold_is_none() -> None:
+    """A site may sign any 64 bits; the verdict that refuses them has them."""
+    huge = verdict(99, "beta", Outcome.REJECTED, Reason.WRONG_TOKENS, update_digest=digest_of("u"), new_tokens=2**63)
+    (row,) = rows(of_history(huge).table("updates"), round=99)
+    assert row["new_tokens"] is None
+    assert row["weight_tokens"] == 0
+
+
 def test_of_repeated_steps_the_last_counts_and_other_runs_are_left_out() -> None:
     steps = [
         StepMetrics(run=run, at=at, num_steps=n, loss=loss)
@@ -181,7 +240,7 @@ def test_leaves_of_other_runs_change_nothing() -> None:
 def test_a_run_without_rounds_has_empty_tables_and_no_run_is_refused() -> None:
     leaves = [leaf for leaf in history() if isinstance(leaf.body, lv.RunCreatedV1)]
     tables = run_tables("demo", leaves)
-    assert [table.num_rows for table in tables.tables] == [0, 0, 0, 0]
+    assert [table.num_rows for table in tables.tables] == [0] * len(SCHEMAS)
     with pytest.raises(UsageError, match="no run of that name"):
         run_tables("nothing", leaves)
 

@@ -12,8 +12,10 @@ import pytest
 from coordinator import home, observation_store
 from coordinator.bench.generated import Generated, extend, generate, main, reopen
 from coordinator.bench.setting import LANGUAGES, RUN, Setting
+from coordinator.bench.task_scores import EVERY_COMMITS
 from coordinator.bounded_lines import Tail, sites_of
 from coordinator.dashboard.history import History
+from coordinator.disagreement import disagreements
 from coordinator.phases import PHASES, Mark, read_change
 from federation import leaves as lv
 from federation import wire
@@ -28,6 +30,7 @@ from federation.limits import DEFAULT_LIMITS
 from federation.manifest_rules import manifest_problems
 from federation.rounds import Federation, RoundState, RunState, apply, fold
 from federation.state_digest import state_digest
+from federation.task_scores import problem_of
 from federation.verify.report import Check
 from federation.verify.verifier import verify_directory
 
@@ -168,7 +171,11 @@ def test_a_longer_history_has_every_kind_of_leaf_and_many_outcomes(tmp_path: Pat
     found = small(tmp_path / "long", num_rounds=120, num_sites=6, evaluate_every=30)
     bodies = [leaf.body for leaf in found.ledger.leaves()]
     missing = set(lv.Body.__args__) - {type(body) for body in bodies}
-    assert missing == {lv.RunAbortedV1, lv.RunCompletedV1, lv.SiteRevokedV1, lv.SiteReadmittedV1, lv.TasksEvaluatedV1}
+    assert missing == {lv.RunAbortedV1, lv.RunCompletedV1, lv.SiteRevokedV1, lv.SiteReadmittedV1}
+    tasks = [body for body in bodies if isinstance(body, lv.TasksEvaluatedV1)]
+    assert {t.num_commits for t in tasks if not t.request} >= {0, EVERY_COMMITS, 2 * EVERY_COMMITS}
+    assert {problem_of(t.scores) for t in tasks} == {""}
+    assert any("belebele" in sentence for sentence in disagreements(found.state.runs[RUN]))
     verdicts = [body for body in bodies if isinstance(body, lv.VerdictV1)]
     assert {v.outcome for v in verdicts} >= {Outcome.ADMITTED, Outcome.REJECTED, Outcome.MISSED, Outcome.DECLINED}
     assert all(v.sentence for v in verdicts if v.outcome is not Outcome.ADMITTED)

@@ -97,9 +97,11 @@ def standing(leaves: list[lv.Leaf]) -> dict[tuple[int, str], lv.Leaf]:
 
 def check_scores(follower: Follower, leaves: list[lv.Leaf]) -> None:
     said: dict[tuple[int, str], dict[str, float]] = defaultdict(dict)
-    reverted = {n + 1 for n, found in follower.view.state.runs[RUN].rounds.items() if found.reverted}
+    in_force = [{version.number for version in chain} for chain in follower.view.state.runs[RUN].versions]
     for leaf in leaves:
-        if isinstance(leaf.body, lv.EvaluationRecordedV1) and not reverted.intersection(leaf.body.versions):
+        if isinstance(leaf.body, lv.EvaluationRecordedV1):
+            if not all(v in chain for v, chain in zip(leaf.body.versions, in_force, strict=True)):
+                continue  # of a model that was rolled back
             for score in leaf.body.scores:
                 said[leaf.body.num_commits, score.language][leaf.body.site] = score.bits_per_byte
     scores = follower.view.history.scores.of(follower.view.state.runs[RUN])

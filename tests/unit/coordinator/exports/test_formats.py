@@ -21,7 +21,7 @@ from tensorboardX.proto.event_pb2 import Event
 from coordinator.exports import destination, formats, text_files
 from coordinator.exports.cells import harmless, iso
 from coordinator.exports.formats import FORMATS, check_out, format_named, write
-from coordinator.run_columns import Kind
+from coordinator.run_columns import SCHEMAS, Kind
 from coordinator.run_tables import RunTables, run_tables
 from coordinator.telemetry import StepMetrics
 from federation import leaves as lv
@@ -173,9 +173,9 @@ def test_a_run_without_rounds_gives_empty_tables_with_headers(empty: RunTables, 
         case "csv":
             assert (
                 out / "scores.csv"
-            ).read_text().strip() == "commits,language,site,request,bits_per_byte,num_bytes,at"
+            ).read_text().strip() == "commits,language,site,request,bits_per_byte,num_bytes,at,reverted"
         case "json":
-            assert json.loads(out.read_text())["rows"] == {"rounds": [], "updates": [], "scores": [], "steps": []}
+            assert json.loads(out.read_text())["rows"] == {name: [] for name in SCHEMAS}
         case "jsonl":
             assert (out / "steps.jsonl").read_text() == ""
         case "parquet":

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a site says of its budget counts only as far as it is a sensible number; an older agent says nothing."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from monitored_world import HOUR, facts
 
 from coordinator.metrics.facts import MAX_BUDGETS, SiteFacts, facts_of
-from federation.messages import SiteStatus
+from federation.messages import LanguageTokens, SiteStatus
 
 
 def told(**changes: Any) -> SiteFacts:
@@ -51,6 +52,15 @@ def test_what_is_no_amount_is_left_out(value: Any) -> None:
     (budget,) = told(gpu_hours_effective=value).budgets
     assert budget.effective_seconds is None
     assert budget.discarded_seconds == 10 * HOUR
+
+
+def test_a_run_that_is_named_twice_counts_once() -> None:
+    """Prometheus refuses two samples with the same labels."""
+    budgets = (*facts(native_spent=1.0).budgets, *facts(native_spent=2.0).budgets)
+    tokens = tuple(LanguageTokens(run="demo", language=code, tokens=n) for n, code in enumerate(("fi", "mt", "fi")))
+    found = facts_of(SiteStatus(ledger_size=0, facts=replace(facts(), budgets=budgets, language_tokens=tokens)))
+    assert [budget.native_spent for budget in found.budgets] == [1.0]
+    assert [(entry.language, entry.tokens) for entry in found.language_tokens] == [("fi", 0), ("mt", 1)]
 
 
 def test_there_is_an_end_to_what_is_read() -> None:

@@ -111,6 +111,19 @@ def test_who_was_taken_out_is_no_member_any_more() -> None:
     assert value(world, metric.MARGIN_RATIO, "demo") == pytest.approx(0.5)
 
 
+def test_a_member_that_was_never_heard_is_known_by_its_runs() -> None:
+    world = World()
+    assert value(world, metric.SITE_RUNS, "gamma") == 1
+    assert value(world, metric.SITE_LAST_SEEN, "gamma") is None
+    world.command(CommandKind.RUN_ABORT)
+    assert value(world, metric.SITE_RUNS, "gamma") == 0
+
+
+def test_tokens_of_a_language_are_a_sites_own_word() -> None:
+    world = eventful_world()
+    assert values(snapshot_of(world), metric.LANGUAGE_TOKENS) == {("demo", "alpha", "fi"): 4096}
+
+
 def test_a_witness_that_never_cosigned_stands_at_nothing() -> None:
     world = World()
     world.seen = replace(world.seen, witnessed={"alpha": 3})
@@ -242,6 +255,15 @@ def test_scores_of_a_model_that_was_reverted_do_not_count() -> None:
     world.command(CommandKind.RUN_ROLLBACK, number=0)
     assert value(world, metric.SCORE, "demo", "alpha", "fi") == 2.0
     assert value(world, metric.SCORED_COMMITS, "demo", "alpha") == 0
+
+
+def test_a_score_on_another_text_is_no_predecessor() -> None:
+    world = eventful_world()
+    first, *rest = world.run.evaluations
+    longer = replace(first, scores=tuple(replace(s, num_bytes=9) if s.language == "mt" else s for s in first.scores))
+    world.state = replace(world.state, runs={"demo": replace(world.run, evaluations=(longer, *rest))})
+    assert value(world, metric.SCORE_BEFORE, "demo", "alpha", "fi") == 2.0
+    assert value(world, metric.SCORE_BEFORE, "demo", "alpha", "mt") is None
 
 
 def test_a_second_score_of_the_same_model_is_no_progress() -> None:

@@ -364,6 +364,16 @@ def test_what_cannot_be_compared_is_no_regression(second: tuple[str, int, tuple[
     assert not found(world, Kind.LANGUAGE_REGRESSION)
 
 
+def test_a_model_that_was_rolled_back_is_nothing_to_compare_with() -> None:
+    world = opened()
+    evaluated(world, "alpha", 0, ("de", 1.0, 100))
+    evaluated(world, "alpha", 1, ("de", 2.0, 100))
+    assert found(world, Kind.LANGUAGE_REGRESSION)
+    run = replace(world.run, void=frozenset({0}))
+    world.state = replace(world.state, runs={"demo": run})
+    assert not found(world, Kind.LANGUAGE_REGRESSION), "the rollback undid what was worse"
+
+
 def test_the_bound_of_a_regression_can_be_chosen() -> None:
     world = opened()
     evaluated(world, "alpha", 0, ("de", 1.0, 100))

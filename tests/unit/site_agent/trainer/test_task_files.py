@@ -90,6 +90,16 @@ def test_accuracy_is_counted_by_likelihood_and_by_likelihood_per_character() -> 
     assert (by_name["acc"].num_items, by_name["acc"].task_version) == (3, "1")
 
 
+def test_a_blank_between_context_and_choice_is_no_character_of_the_choice() -> None:
+    """As in lm-evaluation-harness, where it is the delimiter: per character " ab" has -1.5 each, " abcd" -1.375."""
+    item = Item(context=b"x", choices=(" ab", " abcd"), answer=1)
+    likelihoods = [-3.0, -5.5]  # with the blank counted it would be -1.0 and -1.1
+    found = scores_of(Task(name="quiz", language="fi"), Items(items=(item,), version="1"), likelihoods)
+    assert {s.metric: s.score for s in found} == {"acc": 0.0, "acc_norm": 1.0}
+    blank = Item(context=b"x", choices=(" ", " a"), answer=1)
+    scores_of(Task(name="quiz", language="fi"), Items(items=(blank,), version="1"), likelihoods)
+
+
 def test_a_job_scores_files_in_batches_and_draws_nothing(tmp_path: Path) -> None:
     theta, first = parameters(1), task(tmp_path / "a")
     second = task(tmp_path / "b", name="other", version="7", max_items=1)
