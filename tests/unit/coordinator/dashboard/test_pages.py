@@ -141,7 +141,7 @@ def evaluation(commits: int, version: int, score: float, language: str = "deu") 
 def test_scores_of_a_model_that_was_rolled_back_are_not_those_of_its_successor(made: Generated, bench: Bench) -> None:
     run = bench.follower.view.state.runs[RUN]
     chain = tuple(Version(number=n, theta_digest="") for n in (0, 1, 2, 5))
-    run = replace(run, versions=(chain,), commit_leaves=(1, 2, 3))
+    run = replace(run, versions=(chain,), commit_leaves=(1, 2, 3), void=frozenset({2, 3}))
     book = ScoreBook()
     for found in (evaluation(2, 2, 1.0), evaluation(3, 5, 2.0), evaluation(3, 3, 9.0, "fra"), evaluation(3, 4, 9.0)):
         book.add(found)
