@@ -21,6 +21,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -43,6 +44,9 @@ TOGETHER: Final = 20
 """Viewers that come in at the same time."""
 
 PATIENCE_SECONDS: Final = 300.0
+NOBODY_SECONDS: Final = 300.0
+"""At most, without viewers."""
+
 WARM_SAMPLES: Final = 5
 MEMORY_SAMPLES: Final = 30
 SETTLE_SECONDS: Final = 3.0
@@ -64,9 +68,10 @@ class Usage:
     async def watch(self, seconds: float, stop: asyncio.Event) -> dict[str, Any]:
         """The figures, once the time is over or `stop` is set."""
         self._sample()
-        for _ in range(MEMORY_SAMPLES if seconds < float("inf") else sys.maxsize):
+        finite = isfinite(seconds)
+        for _ in range(MEMORY_SAMPLES if finite else sys.maxsize):
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), min(seconds, PATIENCE_SECONDS) / MEMORY_SAMPLES)
+                await asyncio.wait_for(stop.wait(), seconds / MEMORY_SAMPLES if finite else PATIENCE_SECONDS)
             self._sample()
             if stop.is_set():
                 break
@@ -285,7 +290,7 @@ async def measure(given: argparse.Namespace, stop: asyncio.Event) -> dict[str, A
     found: dict[str, Any] = {"pages": await pages(target, given.run)}
     log = followed(given.directory)
     async with written(given.directory, given.every):
-        found["nobody"] = await Usage(pid=given.pid).watch(given.seconds / 4, stop)
+        found["nobody"] = await Usage(pid=given.pid).watch(min(given.seconds / 4, NOBODY_SECONDS), stop)
         found["viewers"] = await watching.look(given.seconds, stop)
     first = log.size
     at = [leaf_from_bytes(data).at_us / 1e6 for data in log.refresh()]

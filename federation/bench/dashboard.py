@@ -24,7 +24,7 @@ class DashboardSetting:
     """What is looked at, by how many.
 
     Attributes:
-        seconds: with viewers; a quarter of it without, before.
+        seconds: with viewers; before, a quarter of it without, but five minutes at most.
         every_seconds: between two decisions, each a batch of leaves.
         num_paints: of each page, in a real browser; 0 leaves that part out.
         num_live_rounds: of a real federation, half of them looked at; 0 leaves that part out.

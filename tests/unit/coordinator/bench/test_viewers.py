@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures of the viewers' bench from arrivals and samples."""
 
+import asyncio
+import os
+
 import pytest
 
+from coordinator.bench import viewers
 from coordinator.bench.viewers import latencies, slope, spread
 from coordinator.bench.viewing import Arrival, charts_of
 
@@ -44,3 +48,9 @@ def test_the_99th_percentile_is_of_the_upper_end() -> None:
 def test_charts_are_found_with_their_addresses() -> None:
     html = b'<div class="chart" data-chart="/run/a?sort=x.y&amp;chart=bits" role="img">'
     assert charts_of(html) == ("/run/a?sort=x.y&chart=bits",)
+
+
+def test_usage_is_watched_for_as_long_as_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(viewers, "PATIENCE_SECONDS", 0.01)
+    found = asyncio.run(viewers.Usage(pid=os.getpid()).watch(0.3, asyncio.Event()))
+    assert found["seconds"] >= 0.3
