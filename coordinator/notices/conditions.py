@@ -95,7 +95,7 @@ def _away(snapshot: Snapshot, now: float, thresholds: Thresholds) -> Iterator[No
     if seen is None or not is_away(snapshot, thresholds):
         return
     quiet = f"no sign of life for {in_words(seen.quiet_seconds)}"
-    who = f"it was {seen.owner}" if seen.owner else ""
+    who = f"It was {seen.owner}" if seen.owner else ""
     yield notice(
         Kind.COORDINATOR_AWAY,
         Severity.CRITICAL,

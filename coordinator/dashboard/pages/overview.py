@@ -50,7 +50,7 @@ def _run_row(asked: Asked, run: Run) -> dict[str, Any]:
         "progress": progress.share,
         "commits": run.num_commits(),
         "rounds": run.plan.num_rounds,
-        "open": ", ".join(map(str, run.open_rounds)) or None,
+        "open": ", ".join(f"no. {number}" for number in run.open_rounds) or None,
         "last": progress.last_commit,
         "pace": progress.seconds_per_commit,
         "end": progress.end,

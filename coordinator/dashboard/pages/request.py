@@ -10,6 +10,7 @@ from coordinator.dashboard.liveness import Liveness
 from coordinator.dashboard.page import Notice
 from coordinator.notices.memory import Told
 from coordinator.notices.notice import Severity
+from coordinator.notices.text import sentences
 from federation.durable import FileSystem
 from federation.errors import UsageError
 from federation.ledger_state import Run, RunState
@@ -61,7 +62,9 @@ class Asked:
         """What somebody should look at: all of it, or what concerns a run or a site."""
         notices = [told.notice for told in self.told]
         chosen = [n for n in notices if (not run or n.subject_run == run) and (not site or n.subject_site == site)]
-        return tuple(Notice(tone=_TONES[n.severity], text=f"{n.what} {n.why}", advice=n.advice) for n in chosen)
+        return tuple(
+            Notice(tone=_TONES[n.severity], text=_capital(sentences(n.what, n.why)), advice=n.advice) for n in chosen
+        )
 
     def faults(self) -> tuple[Notice, ...]:
         """What is wrong with what is shown, on every page."""

@@ -80,7 +80,7 @@ def _figures(asked: Asked, run: Run) -> Figures:
         items=(
             Figure(title="State", value=state_words(run), tone=tone, hint=why),
             Figure(title="Committed", value=f"{run.num_commits()} of {run.plan.num_rounds} rounds"),
-            Figure(title="Open rounds", value=", ".join(map(str, run.open_rounds)) or "none"),
+            Figure(title="Open rounds", value=", ".join(f"no. {number}" for number in run.open_rounds) or "none"),
             Figure(title="Last commit", value=progress.last_commit, kind=Kind.TIME),
             Figure(title="Per commit", value=progress.seconds_per_commit, kind=Kind.SECONDS),
             Figure(title="Forecast of the end", value=progress.end, kind=Kind.TIME),
