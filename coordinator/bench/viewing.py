@@ -122,7 +122,13 @@ class Connection:
 
     async def ask(self, method: str, path: str, body: bytes = b"", expected: int = 200) -> dict[str, str]:
         """Sends a request and reads the answer's headers."""
-        lines = [f"{method} {path} HTTP/1.1", f"host: {self.host}", f"cookie: {self.cookie}", "accept: */*"]
+        lines = [
+            f"{method} {path} HTTP/1.1",
+            f"host: {self.host}",
+            f"cookie: {self.cookie}",
+            "accept: */*",
+            "accept-encoding: gzip",
+        ]
         if body:
             lines += ["content-type: application/x-www-form-urlencoded", f"content-length: {len(body)}"]
         self.writer.write("\r\n".join([*lines, "", ""]).encode() + body)

@@ -142,7 +142,8 @@ class Dashboard:
         if "chart" in request.query_params:
             figures = self.gallery.figures(address, auditor, self.clock())
             if figures is not None:
-                return Response(figures, media_type="application/json")
+                data, headers = _packed(request, figures.data, figures.packed)
+                return Response(data, media_type="application/json", headers=headers)
         page = self.gallery.page(address, auditor, self.clock(), whole=True)
         table = page.table(request.query_params.get("table", ""))
         if table is None:
@@ -219,11 +220,8 @@ class Dashboard:
         headers = {"cache-control": f"public, max-age={_ASSET_SECONDS}", "etag": found.tag, "vary": "accept-encoding"}
         if request.headers.get("if-none-match") == found.tag:
             return Response(status_code=304, headers=headers)
-        packed = "gzip" in request.headers.get("accept-encoding", "")
-        if packed:
-            headers["content-encoding"] = "gzip"
-        data = found.packed if packed else found.data
-        headers["content-length"] = str(len(data))
+        data, encoding = _packed(request, found.data, found.packed)
+        headers |= {**encoding, "content-length": str(len(data))}
         return StreamingResponse(_pieces(data), media_type=found.media_type, headers=headers)
 
     async def health(self, request: Request) -> Response:
@@ -273,6 +271,13 @@ def _credentials(request: Request) -> tuple[bytes, str]:
 
 def _comes_from_elsewhere(request: Request) -> bool:
     return request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+
+
+def _packed(request: Request, data: bytes, packed: bytes) -> tuple[bytes, dict[str, str]]:
+    """What is sent to this browser, and the headers that say so."""
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        return packed, {"vary": "accept-encoding", "content-encoding": "gzip"}
+    return data, {"vary": "accept-encoding"}
 
 
 async def _pieces(data: bytes) -> AsyncIterator[bytes]:

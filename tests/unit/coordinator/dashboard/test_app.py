@@ -255,6 +255,16 @@ def test_scripts_and_styles_are_for_everybody_and_stay(bench: Bench, name: str) 
     assert (again.status_code, again.content) == (304, b"")
 
 
+@pytest.mark.parametrize("path", ["/static/charts.js", f"/run/{RUN}?chart=loss"])
+def test_what_is_large_is_compressed_for_who_can_read_that(viewer: Bench, path: str) -> None:
+    plain, packed = (viewer.client.get(path, headers={"accept-encoding": way}) for way in ("identity", "gzip"))
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert int(packed.headers["content-length"]) < len(plain.content) / 2
+    assert packed.content == plain.content
+    assert plain.headers["vary"] == packed.headers["vary"] == "accept-encoding"
+
+
 # --- the public page --------------------------------------------------------------------------------------------------
 
 
