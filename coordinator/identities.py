@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from coordinator import home
 from coordinator.network_config import NETWORK_FILE, network_text
-from coordinator.operator_client import OPERATOR_ID, OPERATOR_KEY
+from coordinator.operator_client import OPERATOR_ID, OPERATOR_KEY, OPERATOR_REQUEST
 from federation import signing
 from federation.certificates import Issuer, der, generate_tls_key, load_tls_key, make_issuer, pem, save_tls_key, spki
 from federation.durable.api import FileSystem
@@ -53,6 +53,7 @@ def make_operator(fs: FileSystem, operator: str, roles: tuple[Role, ...] = (Role
     request = operator_request(operator, key, roles, tls_public=spki(tls))
     signing.save_private_key(fs, OPERATOR_KEY, key)
     save_tls_key(fs, home.TLS_KEY, tls)
+    fs.write(OPERATOR_REQUEST, request)
     fs.write(OPERATOR_ID, operator.encode())
     return request
 

@@ -30,6 +30,9 @@ from federation.rpc import credentials
 
 OPERATOR_KEY: Final = "keys/operator.pem"
 OPERATOR_ID: Final = "operator"
+OPERATOR_REQUEST: Final = "tls/request"
+"""The key request of the set-up, or as it was accepted with an invite: a renewal repeats its exact bytes."""
+
 POLL_SECONDS: Final = 0.05
 
 

@@ -31,9 +31,7 @@ from federation.rpc.credentials import Certificates
     "roles",
     multiple=True,
     type=click.Choice([role.value for role in Role]),
-    default=("operator",),
-    show_default=True,
-    help="As in `operator init`; the roster decides.",
+    help="What this key may do; the roster decides.  [default: as in `operator init`]",
 )
 @click.option("--http-proxy", default="", metavar="http://HOST:PORT", help="HTTP CONNECT proxy to go out through.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

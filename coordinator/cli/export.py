@@ -4,6 +4,7 @@
 from pathlib import Path
 from typing import Any
 
+from coordinator.exports.destination import check
 from coordinator.operator_client import OperatorClient, new_id
 from federation import model_export, wire
 from federation.durable.real import RealFileSystem
@@ -15,15 +16,18 @@ from federation.model_export import Commit
 Document = dict[str, Any]
 
 
-def export_model(client: OperatorClient, run: str, number: int, out: Path, wait_seconds: float) -> Document:
+def export_model(
+    client: OperatorClient, run: str, number: int, out: Path, overwrite: bool, wait_seconds: float
+) -> Document:
     """Fetches the chain of blobs, applies it to theta_0, and writes safetensors.
 
     Raises:
-        UsageError: there is no such run or round, or `out` is a directory.
+        UsageError: there is no such run or round, `out` is a directory, or a file that is not to be replaced.
         DigestMismatchError: the blobs do not lead to the digests that the ledger records; nothing is written.
     """
     if out.is_dir():
         raise UsageError(f"--out: expected a file, found directory {out}")
+    check(out, overwrite, is_file=True)
     query = Query(id=new_id(), kind=QueryKind.MODEL, subject=run, number=number)
     document = client.query(query, wait_seconds)
     manifest = wire.manifest_from_bytes(client.blobs.read(document["manifest_digest"]))

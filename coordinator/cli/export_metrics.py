@@ -143,7 +143,7 @@ def metrics_sentence(document: Document) -> str:
 
 def refuse_mixed_options(context: click.Context, metrics: bool) -> None:
     """An option of the model's with --metrics, or the other way round, is a mistake. Raises click.UsageError."""
-    misplaced = {"number": "--round"} if metrics else {"format_name": "--format", "overwrite": "--overwrite"}
+    misplaced = {"number": "--round"} if metrics else {"format_name": "--format"}
     for parameter, option in misplaced.items():
         if context.get_parameter_source(parameter) is not ParameterSource.DEFAULT:
             place = "without --metrics only" if metrics else "with --metrics only"

@@ -91,7 +91,7 @@ def create(
 @click.option("--round", "number", default=-1, help="Round whose model is wanted; the newest if not given.")
 @click.option("--metrics", is_flag=True, help="Not the model: what the ledger and the sites say about the run.")
 @click.option("--format", "format_name", default="csv", show_default=True, help=f"Of metrics: {', '.join(FORMATS)}.")
-@click.option("--overwrite", is_flag=True, help="Of metrics: replace an earlier export.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -122,7 +122,7 @@ def export(
         if metrics:
             document = export_metrics(client, run_id, format_name, out, overwrite, wait_seconds)
         else:
-            document = export_model(client, run_id, number, out or Path("model.safetensors"), wait_seconds)
+            document = export_model(client, run_id, number, out or Path("model.safetensors"), overwrite, wait_seconds)
     answer(document, as_json, metrics_sentence(document) if metrics else model_sentence(document))
 
 

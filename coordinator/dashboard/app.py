@@ -306,7 +306,7 @@ def _said(status: int, error: Exception) -> Response:
 
 
 def _door(status: int, *sentences: str) -> Response:
-    words = sentences or ("This dashboard is closed. A one-time link opens it: `coordinator dashboard link`.",)
+    words = sentences or ("This dashboard is closed. A one-time link opens it: coordinator dashboard link --as DIR.",)
     return _html(render_message("door.html", title="Come in", sentences=words, form=True, back=""), status)
 
 

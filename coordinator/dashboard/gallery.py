@@ -71,7 +71,7 @@ class Gallery:
     _shown: OrderedDict[tuple[str, bool], Shown] = field(default_factory=OrderedDict)
     _figures: OrderedDict[tuple[str, bool], Figures] = field(default_factory=OrderedDict)
 
-    def asked(self, query: Mapping[str, str], auditor: bool, now: float) -> Asked:
+    def asked(self, query: Mapping[str, str], auditor: bool, now: float, *, whole: bool = False) -> Asked:
         """What a page is made from, now."""
         return Asked(
             view=self.follower.view,
@@ -82,12 +82,13 @@ class Gallery:
             query=query,
             public=self.public,
             told=self.told,
+            whole=whole,
         )
 
     def page(self, address: str, auditor: bool, now: float, *, whole: bool = False) -> Page:
         """The page of an address with its query, not rendered. Raises as `site_map.build`."""
         path, query = split(address)
-        return arranged(build(self.asked(query, auditor, now), path), query, whole=whole)
+        return arranged(build(self.asked(query, auditor, now, whole=whole), path), query, whole=whole)
 
     def show(self, address: str, auditor: bool, now: float) -> Shown:
         """The rendered page, from memory where nothing has changed. Raises as `site_map.build`."""

@@ -149,7 +149,7 @@ def _grant(payload: bytes) -> Grant:
 
 def _refused(why: str) -> FederationError:
     return AccessDeniedError(
-        f"This link is refused: {why}.", advice="Ask for a new one: `coordinator dashboard link --as OPERATOR`."
+        f"This link is refused: {why}.", advice="Ask for a new one: `coordinator dashboard link --as OPERATOR_DIR`."
     )
 
 

@@ -97,7 +97,7 @@ def _equivocation(run: Run, site: str, entry: Round) -> Notice:
         Severity.CRITICAL,
         what=f"run {run.id}: {site} signed two different updates for round {entry.number}",
         why="the first one stands, the second is kept as evidence",
-        advice=f"Ask the site: restored from a backup, or its key stolen? coordinator site revoke {site} shuts it out.",
+        advice=f"Ask the site: an old backup, or a stolen key? coordinator site revoke {site} --as DIR shuts it out.",
         run=run.id,
         site=site,
         since=entry.opened_at_us / 1e6,
@@ -130,7 +130,7 @@ def _loss_spike(run: Run, site: str, losses: tuple[float, ...], thresholds: Thre
         Severity.WARNING,
         what=f"run {run.id}: {site}: loss spike",
         why=f"newest loss {newest:.4g}, median of the {len(earlier)} before it {usual:.4g}",
-        advice=f"Look at its data and learning rate; coordinator site drain {site} leaves it out meanwhile.",
+        advice=f"Look at its data and learning rate; coordinator site drain {site} --as DIR leaves it out meanwhile.",
         run=run.id,
         site=site,
     )
@@ -171,7 +171,7 @@ def _language_regression(
             Severity.WARNING,
             what=f"run {run.id}: {len(worse)} of {len(now.scores)} languages got worse at {site}",
             why=sentences(f"bits per byte from {before.num_commits} to {now.num_commits} commits: {words}"),
-            advice=f"Compare other sites and later scores; coordinator run rollback {run.id} --to-round N undoes.",
+            advice=f"Compare others and later scores; coordinator run rollback {run.id} --to-round N --as DIR undoes.",
             run=run.id,
             site=site,
         )

@@ -45,21 +45,20 @@ def _ended(run: Run, now: float, thresholds: Thresholds) -> Iterator[Notice]:
         kind, severity, words = Kind.RUN_ABORTED, Severity.WARNING, "aborted by an operator"
     else:
         return
-    advice = f"coordinator run export {run.id} --out FILE writes the model."
+    advice = f"coordinator run export {run.id} --out FILE --as DIR writes the model."
     yield notice(kind, severity, what=f"run {run.id}: {words}", why=commits, advice=advice, run=run.id, since=since)
 
 
 def _paused(run: Run) -> Iterator[Notice]:
     if run.state is not RunState.PAUSED or run.pause is None:
         return
-    by_itself = not run.pause.operator
-    why = run.pause.sentence if by_itself else f"by {run.pause.operator}: {run.pause.sentence}"
+    by_itself, resume = not run.pause.operator, f"coordinator run resume {run.id} --as DIR"
     yield notice(
         Kind.RUN_PAUSED,
         Severity.CRITICAL if by_itself else Severity.WARNING,
         what=f"run {run.id}: paused ({run.pause.reason.value})",
-        why=sentences(plain(why, 200)),
-        advice=f"Mend that, then: coordinator run resume {run.id}. Until then no round opens.",
+        why=sentences(plain(run.pause.sentence, 200)),
+        advice=f"{'Mend that, then' if by_itself else 'To go on'}: {resume}. Until then no round opens.",
         run=run.id,
         since=run.state_since_us / 1e6,
     )
@@ -107,7 +106,7 @@ def _stalled(snapshot: Snapshot, run: Run, now: float, thresholds: Thresholds) -
         Severity.CRITICAL if now - opened > last else Severity.WARNING,
         what=f"run {run.id}: round {found.number} is stalled",
         why=f"open for {in_words(now - opened)}, expected {in_words(expected)}; {_waits_for(snapshot, run, found)}",
-        advice=f"{look} coordinator round abandon {run.id} --round {found.number} ends it without a commit.",
+        advice=f"{look} coordinator round abandon {run.id} --round {found.number} --as DIR ends it without a commit.",
         run=run.id,
         since=opened + expected,
     )

@@ -65,7 +65,7 @@ def _drained(site: str) -> Notice:
         Severity.INFO,
         what=f"site {site}: drained",
         why="an operator took it out of new rounds of all runs",
-        advice=f"coordinator site resume {site} takes it in again.",
+        advice=f"coordinator site resume {site} --as DIR takes it in again.",
         site=site,
     )
 
@@ -101,7 +101,7 @@ def _certificate(snapshot: Snapshot, site: str, now: float, thresholds: Threshol
             severity,
             what=f"site {site}: its channel certificate {days_left_words(left)}",
             why="its agent renews it by itself ten days before, and has not",
-            advice=f"At the site: its agent's log says why. Else invite it anew: coordinator site invite {site}.",
+            advice=f"There its agent's log says why. Else invite it anew: coordinator site invite {site} --as DIR",
             site=site,
         )
 

@@ -101,7 +101,7 @@ def _person(identity: Identity, membership: Membership) -> None:
         raise AccessDeniedError(
             f"{entry.operator}: expected no other roles than {', '.join(sorted(given))}, as in roster version "
             f"{membership.roster.version}, found {', '.join(identity.roles)}",
-            advice="Renew the certificate: it will have the roles of today.",
+            advice="`coordinator operator enroll DIR` renews the certificate: it will have the roles of today.",
         )
 
 

@@ -10,7 +10,7 @@ import time
 from typing import Any, Final
 
 from coordinator.identities import operator_request_of
-from coordinator.operator_client import OPERATOR_ID
+from coordinator.operator_client import OPERATOR_ID, OPERATOR_REQUEST
 from federation.durable.real import RealFileSystem
 from federation.errors import (
     AccessDeniedError,
@@ -38,9 +38,6 @@ from federation.v1.courier_pb2_grpc import ControlStub
 LOG: Final = logging.getLogger("coordinator.rpc")
 Document = dict[str, Any]
 
-REQUEST: Final = "tls/request"
-"""The key request as it was accepted with the invite: a renewal repeats its exact bytes."""
-
 HTTP_PROXY: Final = "tls/http-proxy"
 RECONNECT_SECONDS: Final = 1.0
 OF_NO_USE: Final = (
@@ -55,15 +52,15 @@ OF_NO_USE: Final = (
 
 
 def party_of(fs: RealFileSystem, roles: tuple[Role, ...] = ()) -> Party:
-    """The operator, as it enrols. `roles`: what a first request asks for.
+    """The operator, as it enrols. `roles`: what to ask for; if none, what was asked for before.
 
     Raises:
         ConfigError: a key is missing or unreadable.
     """
     operator = fs.read(OPERATOR_ID).decode().strip()
-    if roles or not fs.exists(REQUEST):
-        fs.write(REQUEST, operator_request_of(fs, roles or (Role.OPERATOR,)))
-    return Party(fs=fs, kind=PartyKind.OPERATOR, id=operator, request=fs.read(REQUEST))
+    if roles or not fs.exists(OPERATOR_REQUEST):
+        fs.write(OPERATOR_REQUEST, operator_request_of(fs, roles or (Role.OPERATOR,)))
+    return Party(fs=fs, kind=PartyKind.OPERATOR, id=operator, request=fs.read(OPERATOR_REQUEST))
 
 
 def station_of(fs: RealFileSystem) -> Station:
@@ -74,7 +71,7 @@ def station_of(fs: RealFileSystem) -> Station:
 
 def enrol(fs: RealFileSystem, invite: Invite, root: str, roles: tuple[Role, ...], http_proxy: str) -> TrustedRosters:
     """Redeems an invite: see `federation.rpc.enrolment.enrol`. A failure leaves the directory as it was."""
-    before = fs.read(REQUEST) if fs.exists(REQUEST) else None
+    before = fs.read(OPERATOR_REQUEST) if fs.exists(OPERATOR_REQUEST) else None
     try:
         rosters = loop.wait_for(
             enrolment.enrol(party_of(fs, roles), invite, root, time.time(), Way(http_proxy=http_proxy))
@@ -89,9 +86,9 @@ def enrol(fs: RealFileSystem, invite: Invite, root: str, roles: tuple[Role, ...]
 
 def _put_back(fs: RealFileSystem, request: bytes | None) -> None:
     if request is not None:
-        fs.write(REQUEST, request)
-    elif fs.exists(REQUEST):
-        fs.remove(REQUEST)
+        fs.write(OPERATOR_REQUEST, request)
+    elif fs.exists(OPERATOR_REQUEST):
+        fs.remove(OPERATOR_REQUEST)
 
 
 def renew(fs: RealFileSystem) -> TrustedRosters:

@@ -499,7 +499,7 @@ def test_metrics_go_where_nobody_named_a_place_and_overwrite_if_told(office: Off
         ("demo --metrics --format excel", "--format: expected csv, json, jsonl, parquet, tensorboard, found 'excel'"),
         ("demo --metrics --round 3", "--round: expected without --metrics only"),
         ("demo --format csv", "--format: expected with --metrics only"),
-        ("demo --overwrite", "--overwrite: expected with --metrics only"),
+        ("demo --out olga.req", "expected a new file, found something of that name"),
         ("demo --out texts", "--out: expected a file, found directory texts"),
         ("demo --metrics --out texts", "expected a new directory, found something of that name"),
         ("demo --metrics --out texts --overwrite", "expected an earlier export as a directory to overwrite"),

@@ -365,6 +365,9 @@ def export(desk: Desk) -> None:
     """Models as safetensors, equal to the ledger's digests."""
     document = show(desk)
     newest = desk.json("coordinator run export first --out first.safetensors --as olga")
+    again = "coordinator run export first --out first.safetensors --as olga"
+    assert "expected a new file" in desk.type(again, code=2)
+    assert desk.json(f"{again} --overwrite") == newest
     assert newest["commits"] == NUM_ROUNDS
     assert theta(desk, "first.safetensors") == document["heads"][0]["theta"]
     early = desk.json("coordinator run export first --round 0 --out early.safetensors --as olga")

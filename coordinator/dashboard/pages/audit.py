@@ -33,7 +33,7 @@ def audit_page(asked: Asked) -> Page:
 def _commands(asked: Asked) -> Table:
     view = asked.view
     rows = []
-    for key, index in sorted(view.state.commands.items(), key=lambda item: item[1], reverse=True)[:ROWS]:
+    for key, index in sorted(view.state.commands.items(), key=lambda item: item[1], reverse=True)[: asked.newest(ROWS)]:
         offset = index - view.first_sentence
         at, text = view.sentences[offset] if 0 <= offset < len(view.sentences) else (0, "")
         operator, _, command = key.partition("/")

@@ -29,6 +29,7 @@ class Asked:
         fs: of the coordinator's directory, for the few pages that read documents.
         public: fields of the public page, as coordinator.toml names them.
         told: what is the case and somebody should know.
+        whole: for an export: tables have all of their rows, not only the newest.
     """
 
     view: View
@@ -39,6 +40,11 @@ class Asked:
     query: Mapping[str, str] = field(default_factory=dict)
     public: tuple[str, ...] = ()
     told: tuple[Told, ...] = ()
+    whole: bool = False
+
+    def newest(self, rows: int) -> int | None:
+        """How many of a table's rows are wanted, where a page shows so many; None for all."""
+        return None if self.whole else rows
 
     def run(self, name: str) -> Run:
         """The run of that name. Raises UsageError."""

@@ -35,7 +35,7 @@ def run_page(asked: Asked, name: str) -> Page:
             loss_chart(run, asked.view),
             contribution_chart(run, "norm", "Norm of the update per site", "Norm", tally.norms),
             contribution_chart(run, "cosine", "Cosine of the update to the aggregate", "Cosine", tally.cosines),
-            _missing(run, ROWS, tally.not_admitted),
+            _missing(run, asked.newest(ROWS), tally.not_admitted),
         ),
     )
 

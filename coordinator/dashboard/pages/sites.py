@@ -71,7 +71,7 @@ def site_page(asked: Asked, name: str) -> Page:
             _allocations(seen),
             _participations(seen),
             budget_table(seen),
-            _verdicts(state, name),
+            _verdicts(state, name, asked.newest(NUM_VERDICTS)),
         ),
     )
 
@@ -190,7 +190,7 @@ def _participations(seen: SiteSeen | None) -> Table:
     )
 
 
-def _verdicts(state: Federation, site: str) -> Table:
+def _verdicts(state: Federation, site: str, newest: int | None) -> Table:
     found = [
         (r.opened_at_us, run.id, r.number, verdict)
         for run in state.runs.values()
@@ -207,7 +207,7 @@ def _verdicts(state: Federation, site: str) -> Table:
             "bytes": verdict.payload_bytes or None,
             "norm": verdict.norm or None,
         }
-        for opened, run, number, verdict in found[:NUM_VERDICTS]
+        for opened, run, number, verdict in found[:newest]
     ]
     return Table(
         id="verdicts",

@@ -57,7 +57,7 @@
       const found = figures.bars.filter((bar) => bar.phase === phase);
       return {
         name: phase, type: "bar", orientation: "h", y: found.map((bar) => escaped(bar.lane)),
-        base: found.map((bar) => new Date(bar.start * 1000).toISOString()),
+        base: found.map((bar) => local(bar.start)),
         x: found.map((bar) => (bar.end - bar.start) * 1000), text: found.map((bar) => escaped(bar.text)),
         hoverinfo: "text", textposition: "none",
         marker: {
@@ -66,6 +66,11 @@
         },
       };
     });
+  }
+
+  // As the tables beside: the library itself draws times as they are written, in no zone.
+  function local(seconds) {
+    return new Date(seconds * 1000 - new Date(seconds * 1000).getTimezoneOffset() * 60000).toISOString().slice(0, -1);
   }
 
   // The library reads a few tags in texts; a name of a site is never one.

@@ -7,7 +7,7 @@
   const CHART_PAUSE = 3000;
   const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "narrow" });
   const absolute = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "short" });
-  const ofDay = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
+  const ofDay = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
   const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
   function inWords(seconds) {
@@ -28,6 +28,7 @@
 
   // What a reader has opened, focused or scrolled stays so when the content is replaced.
   function swap(html) {
+    const top = window.scrollY;
     const active = document.activeElement;
     const focus = active && main.contains(active) ? pathOf(active) : null;
     const opened = [...main.querySelectorAll("details[open]")].map((element) => element.id);
@@ -51,6 +52,7 @@
     if (field && typed !== undefined) field.value = typed;
     if (focus) elementAt(focus)?.focus({ preventScroll: true });
     tellTimes();
+    if (window.scrollY !== top) window.scrollTo({ top, behavior: "instant" });
     window.drawCharts?.(main);
   }
 

@@ -11,6 +11,7 @@ from coordinator.cli.setup import init, operator
 from coordinator.home import ENROLMENT_ISSUER, TLS_ISSUER, TLS_KEY, load_issuers, load_keys
 from coordinator.identities import coordinator_request_of, make_coordinator, make_operator, operator_request_of
 from coordinator.network_config import load_coordinator_config
+from coordinator.rpc.operator_courier import party_of
 from federation import signing
 from federation.certificates import (
     days_left,
@@ -29,6 +30,13 @@ from federation.roster import KeyUse, Role
 from federation.testing.rosters import MemoryConsortium
 
 NOW = 1_800_000_000.0
+
+
+def test_an_enrolment_asks_for_the_roles_of_the_set_up() -> None:
+    fs = SimulatedFileSystem()
+    request = make_operator(fs, "otto", (Role.AUDITOR,))
+    assert party_of(fs).request == request
+    assert open_request(party_of(fs, (Role.VIEWER,)).request).roles == (Role.VIEWER,)
 
 
 @pytest.fixture

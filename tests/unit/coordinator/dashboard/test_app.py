@@ -17,6 +17,7 @@ from coordinator.bench.setting import RUN
 from coordinator.dashboard import site_map
 from coordinator.dashboard.events import MAX_EACH, MAX_PUBLIC, Viewer
 from coordinator.dashboard.headers import HEADERS
+from coordinator.dashboard.pages import sites
 from coordinator.dashboard.server import web_config
 from coordinator.dashboard.sessions import COOKIE, IDLE_SECONDS, LONGEST_SECONDS
 from federation import notes
@@ -263,6 +264,14 @@ def test_what_is_large_is_compressed_for_who_can_read_that(viewer: Bench, path: 
     assert int(packed.headers["content-length"]) < len(plain.content) / 2
     assert packed.content == plain.content
     assert plain.headers["vary"] == packed.headers["vary"] == "accept-encoding"
+
+
+def test_an_export_has_all_rows_where_the_page_shows_the_newest(viewer: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sites, "NUM_VERDICTS", 2)
+    decided = sum("alps" in r.verdicts for run in viewer.follower.view.state.runs.values() for r in run.rounds.values())
+    assert decided > 2
+    assert f"2 of {decided} rows" in viewer.get("/site/alps").text
+    assert len(json.loads(viewer.get("/site/alps?table=verdicts&format=json").text)["rows"]) == decided
 
 
 # --- the public page --------------------------------------------------------------------------------------------------
