@@ -10,8 +10,9 @@ from pathlib import Path
 import courier_world
 import pytest
 from mishap_world import DAY, RUN, SERVER, MishapWorld
+from ports import free_port
 from recording_proxy import RecordingProxy
-from services import free_port, run_command
+from services import run_command
 from travelling_blob import noise
 
 from coordinator.rpc.operator_courier import Watching

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import pytest
 from fake_slurm import FakeSlurm
-from services import Service, command_line, end_jobs_below, environment, free_port, run_command, wait_for
+from ports import free_port
+from services import Service, command_line, end_jobs_below, environment, run_command, wait_for
 
 from federation.corpus import write_corpus
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import click
 import pytest
-from services import Service, command_line, end_jobs_below, environment, free_port, tail, wait_for
+from ports import free_port
+from services import Service, command_line, end_jobs_below, environment, tail, wait_for
 
 from coordinator.cli.main import cli as coordinator_cli
 from federation.chunks import fragment_digest

@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import forked_job
-from services import LIBRARY, Service, command_line, end_jobs_below, environment, free_port, run_command, wait_for
+from ports import free_port
+from services import LIBRARY, Service, command_line, end_jobs_below, environment, run_command, wait_for
 
 from coordinator.cli.create import create_run
 from coordinator.home import LEDGER, ROOT_FILE, load_rosters, roster_path

@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from ports import free_port
 from safetensors.numpy import save
-from services import Service, command_line, end_jobs_below, free_port, run_command, tail, wait_for
+from services import Service, command_line, end_jobs_below, run_command, tail, wait_for
 from travelling_blob import Travelling
 
 from coordinator.cli.create import create_run

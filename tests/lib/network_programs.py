@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 import pytest
-from services import free_port
+from ports import free_port
 
 START_SECONDS = 30.0
 

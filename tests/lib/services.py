@@ -6,7 +6,6 @@ import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -119,12 +118,6 @@ def command_server() -> str:
 
     wait_for(path.is_socket, 120, "the command server", supervise)
     return str(path)
-
-
-def free_port() -> int:
-    """A port of loopback that nobody uses now, for a server that must keep it over restarts."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def memory_of(pid: int) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from services import free_port
+from ports import free_port
 
 _SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 _PROGRAMS = ("ssh", "sftp", "rsync", "ssh-keygen")

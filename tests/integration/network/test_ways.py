@@ -16,7 +16,8 @@ from courier_world import QUICK, CourierWorld
 from mishap_world import SERVER, KillableService, MishapWorld
 from network_bench import consortium_of
 from network_programs import SshServer, socks_forward, ssh_forward, tinyproxy
-from services import command_line, free_port
+from ports import free_port
+from services import command_line
 from travelling_blob import noise
 
 from federation.errors import ConfigError, FederationError, PeerUnavailableError

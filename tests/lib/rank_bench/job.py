@@ -6,6 +6,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
+from ports import free_port
 
 from federation.chunks import fragment_digest
 from federation.codecs.payload import decode_vector, encode_vector
@@ -15,7 +16,7 @@ from federation.durable.real import RealFileSystem
 from federation.manifest import ModelSettings
 from federation.testing.manifests import inner_settings, manifest_of, plan_of
 from federation.wire import manifest_to_bytes
-from rank_bench.start import free_port, start_program, start_ranks, wait_all
+from rank_bench.start import start_program, start_ranks, wait_all
 from site_agent.inner_loop.global_model import read_theta0
 from site_agent.jobs import (
     AllocationPaths,

@@ -8,12 +8,13 @@ that is tested here.
 import multiprocessing
 import os
 import runpy
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+from ports import free_port
 
 LIB = Path(__file__).parent.parent
 ROOT = LIB.parent.parent
@@ -24,14 +25,6 @@ PRELOADED = (
     *("torch.distributed.fsdp", "torch.distributed.launcher.api"),
 )
 """What takes long to import and starts no threads."""
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def environment(**changes: str) -> dict[str, str]:

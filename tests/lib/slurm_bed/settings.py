@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from ports import free_port
+
 CLUSTER: Final = "bed"
 NODE: Final = "n1"
 NUM_CPUS: Final = 4
@@ -53,15 +55,7 @@ class BedSettings:
 
 def free_ports() -> Ports:
     """Three ports that are free now."""
-    sockets = [socket.socket() for _ in range(3)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        numbers = [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-    return Ports(controller=numbers[0], node=numbers[1], accounting=numbers[2])
+    return Ports(controller=free_port(), node=free_port(), accounting=free_port())
 
 
 def write_configuration(directory: Path, ports: Ports, settings: BedSettings) -> None:
