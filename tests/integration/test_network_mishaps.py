@@ -97,6 +97,8 @@ def test_a_coordinator_that_was_away_and_moved(tmp_path: Path) -> None:
             say(world.site("alpha"), RUN)
             world.wait_for(partial(gave, world, answer), f"the answer {answer}")
         assert len(world.outgoing("alpha") - posted) >= 3
+        # The first failure is the cut itself; the next one finds nobody.
+        world.wait_for(lambda: "nothing listens there" in world.status("alpha"), "another try to connect")
         world.check_status("alpha", "NOT CONNECTED", "nothing listens there", "waits in the mailbox", world.address)
         posted = world.outgoing("alpha")
         world.port = free_port()
