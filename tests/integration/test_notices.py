@@ -71,7 +71,7 @@ def test_what_was_taken_is_not_sent_again() -> None:
 
 @pytest.mark.parametrize("trouble", [500, 503, "cut", "hang", "trickle", 404, 401, (302, {"Location": "/elsewhere"})])
 def test_what_was_not_taken_is_tried_again_in_its_order(trouble: Any) -> None:
-    patience = 0.5 if trouble in ("hang", "trickle") else 10.0
+    patience = 3.0 if trouble in ("hang", "trickle") else 10.0
     with webhook(trouble, trouble) as hook, closing(sender(hook, replace(QUICK, answer_seconds=patience))) as made:
         made.start()
         said(made, 0, 1)
