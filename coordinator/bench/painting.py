@@ -2,6 +2,7 @@
 """When a browser first paints each page of a dashboard. `federation bench dashboard` starts this.
 
     python -m coordinator.bench.painting DIR --samples 5
+    python -m coordinator.bench.painting DIR --samples 0      # only whether there is a browser; DIR need not exist
 
 Drives Chromium by playwright (extra `dev`). The time is the browser's own first-contentful-paint of the Paint Timing
 specification (https://www.w3.org/TR/paint-timing/): from the beginning of the navigation, connection and answer
@@ -15,6 +16,7 @@ import shutil
 import statistics
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,19 +34,25 @@ _PAINT: Final = """() => new Promise(done => {
 })"""
 
 
+def browser_program() -> str:
+    """The Chromium of this machine. Raises ConfigError: there is none, or no playwright to drive it."""
+    program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if program is None:
+        raise ConfigError("first paint: expected a Chromium", advice="Install the package chromium, or say --paints 0.")
+    if find_spec("playwright") is None:
+        raise ConfigError("first paint: expected playwright", advice="Install the extra `dev`, or say --paints 0.")
+    return program
+
+
 def paints(directory: Path, run: str, num_samples: int) -> dict[str, Any]:
     """Per address the first paint in seconds: of the first visit, and the median and largest of all.
 
     Raises:
         ConfigError: there is no Chromium, no playwright, or no dashboard.
     """
-    program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if program is None:
-        raise ConfigError("first paint: expected a Chromium", advice="Install the package chromium.")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError as error:
-        raise ConfigError("first paint: expected playwright", advice="Install the extra `dev`.") from error
+    program = browser_program()
+    from playwright.sync_api import sync_playwright
+
     target = target_of(directory, None)
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
@@ -74,6 +82,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--run", default=RUN)
     given = parser.parse_args(arguments)
     try:
+        if not given.samples:
+            browser_program()
+            return 0
         found = paints(given.directory, given.run, given.samples)
     except FederationError as error:
         print(error.diagnostics(), file=sys.stderr)

@@ -74,6 +74,8 @@ class DashboardBench:
     def _generated(self) -> Document:
         """With the long history: first paint, pages, cost, delay."""
         setting, directory = self.setting, self.base / "coordinator"
+        if setting.num_paints:  # minutes later would be too late to find out
+            self.children.run_module(PAINTING_MODULE, directory, "--samples", "0")
         self.say(f"a history of {setting.num_rounds} rounds, {setting.num_sites} sites")
         sizes = ("--rounds", setting.num_rounds, "--sites", setting.num_sites, "--languages", setting.num_languages)
         self.children.run_module(GENERATED_MODULE, directory, *map(str, sizes))
