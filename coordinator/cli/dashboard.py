@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from coordinator.dashboard.links import ADDRESS, DEFAULT_SECONDS, MAX_SECONDS, Grant, make_token, may_give
+from coordinator.dashboard.settings import is_address
 from coordinator.home import check_coordinator_directory
 from coordinator.network_config import load_coordinator_config
 from coordinator.operator_client import OPERATOR_ID, beside, goes_over_network, known_roster, load_operator_key
@@ -32,7 +33,9 @@ def dashboard() -> None:
 
 @dashboard.command("serve")
 @click.argument("directory", type=DIRECTORY)
-@click.option("--listen", default=None, metavar="ADDRESS:PORT", help="[default: as coordinator.toml says]")
+@click.option(
+    "--listen", default=None, metavar="ADDRESS:PORT", help=f"[default: as coordinator.toml says, else {LISTEN}]"
+)
 @click.option("--verbose", is_flag=True, help="Log more.")
 @click.option("--parent", type=int, default=0, hidden=True, help="Ends when that process is no more its parent.")
 def serve(directory: Path, listen: str | None, verbose: bool, parent: int) -> None:
@@ -98,6 +101,8 @@ def link(operator_dir: Path, url: str | None, role: str, minutes: int, coordinat
         expires_at_us=int((time.time() + 60 * minutes) * 1e6),
         nonce=secrets.token_hex(16),
     )
+    if url is not None and not is_address(url):
+        raise ConfigError(f"--url: expected an address as https://HOST:8444, without a path, found {url!r:.80}")
     address = url or _url_of(operator_dir, coordinator_dir)
     click.echo(f"{address.rstrip('/')}/enter#{make_token(grant, key)}")
     click.echo(f"Good for one person within {in_words(60 * minutes)}, as {role}.", err=True)

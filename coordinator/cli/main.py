@@ -22,7 +22,7 @@ COMMANDS: Final = {
 }
 
 
-@click.group(cls=LazyGroup, lazy=COMMANDS)
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hpc-federation")
 def cli() -> None:
     """Coordinates the training of one model at several supercomputers."""

@@ -38,7 +38,9 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(show=show, kind_of=kind_of, chart_rows=TABLE_ROWS, link_with=link_with, aria_sort=aria_sort)
+    made.globals.update(
+        show=show, kind_of=kind_of, chart_rows=TABLE_ROWS, link_with=link_with, aria_sort=aria_sort, plain=plain
+    )
     return made
 
 
@@ -111,7 +113,7 @@ def _shown(value: Any, kind: Kind, digits: int) -> str | Markup:
         case Kind.COUNT:
             return f"{value:,.0f}"
         case Kind.NUMBER:
-            return f"{value:,.{digits}f}"
+            return _number(value, digits)
         case Kind.BYTES:
             return _bytes(value)
         case Kind.RATIO:
@@ -132,6 +134,12 @@ def _text(text: str) -> str | Markup:
     return clean if len(text) <= MAX_TEXT else f"{clean[:MAX_TEXT]}… ({len(text)} characters)"
 
 
+def _number(value: float, digits: int) -> str:
+    """What would be rounded to 0 is shown by its first digit."""
+    is_small = value != 0 and abs(value) < 0.5 * 10**-digits
+    return f"{value:.0e}" if is_small else f"{value:,.{digits}f}"
+
+
 def _bytes(value: float) -> str:
     for unit in _UNITS:
         if abs(value) < 1000 or unit == _UNITS[-1]:
@@ -141,6 +149,8 @@ def _bytes(value: float) -> str:
 
 
 def _seconds(value: float) -> str:
+    if abs(value) < 1:
+        return f"{value * 1000:.0f} ms" if abs(value) >= 0.0005 else "0 s" if value == 0 else "under 1 ms"
     if abs(value) < 10:
         return f"{value:.2g} s"
     return in_words(value) if value > 0 else f"-{in_words(-value)}"

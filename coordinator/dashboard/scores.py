@@ -31,6 +31,19 @@ class Scores:
         return list(self.by_commits)
 
     @property
+    def settled(self) -> list[int]:
+        """Models whose scores can be compared as a whole: all but the newest, while it has less than the one before.
+
+        Sites score a model one after the other. A site that has left keeps back the newest model, until the next one.
+        """
+        commits = self.commits
+        if len(commits) < 2:
+            return commits
+        newest, before = self.by_commits[commits[-1]], self.by_commits[commits[-2]]
+        has_all = all(code in newest and newest[code].num_sites >= score.num_sites for code, score in before.items())
+        return commits if has_all else commits[:-1]
+
+    @property
     def languages(self) -> set[str]:
         """All languages that were ever scored."""
         return {language for scores in self.by_commits.values() for language in scores}

@@ -23,12 +23,13 @@ def _listen(value: str) -> str:
 
 
 def _url(value: str) -> str:
-    if value and not _is_address(value):
+    if value and not is_address(value):
         raise ValueError("an address as https://dashboard.example.org, without a path")
     return value
 
 
-def _is_address(value: str) -> bool:
+def is_address(value: str) -> bool:
+    """Whether it is `https://HOST` or `https://HOST:PORT`."""
     try:
         parts = urlsplit(value)
         Endpoint.parse(f"{parts.netloc}:443" if parts.port is None else parts.netloc)

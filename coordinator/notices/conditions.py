@@ -101,7 +101,9 @@ def _away(snapshot: Snapshot, now: float, thresholds: Thresholds) -> Iterator[No
         Severity.CRITICAL,
         what="coordinator: away, no round opens, ends or is committed",
         why=sentences("it was stopped" if seen.stopped else quiet, who),
-        advice="Start it again: coordinator serve DIR. Its log says why it ended; what was acknowledged is kept.",
+        advice="Start it again: coordinator serve DIR. "
+        + ("" if seen.stopped else "Its log says why it ended. ")
+        + "What was acknowledged is kept.",
         since=now - seen.quiet_seconds,
     )
 

@@ -28,7 +28,7 @@ COMMANDS: Final = {
 }
 
 
-@click.group(cls=LazyGroup, lazy=COMMANDS)
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hpc-federation")
 def cli() -> None:
     """Takes part in training one model together with other sites, on this site's own terms."""

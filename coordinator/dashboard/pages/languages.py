@@ -18,6 +18,8 @@ NUM_DISAGREEMENTS = 5
 NUM_ROUNDS = 12
 """Newest evaluated models beside each other."""
 
+_OF_TOKENS = "Counted by the sites' jobs, with windows not yet done or admitted; n/a where no trainer can tell"
+
 
 def languages_page(asked: Asked) -> Page:
     """The languages of one run: the one asked for, else the one that trains. Raises UsageError: no such run."""
@@ -67,11 +69,13 @@ def _codes(scores: Scores) -> dict[str, str]:
 
 
 def _figures(scores: Scores, codes: dict[str, str]) -> Figures:
-    newest = scores.commits[-1] if scores.commits else None
+    settled = scores.settled
+    newest = settled[-1] if settled else None
     found = scores.by_commits.get(newest, {}) if newest is not None else {}
     worst = max(found, key=lambda code: found[code].mean, default="")
     items = [
         Figure(title="Newest model scored", value=newest, kind=Kind.COUNT, hint="Commits in it"),
+        *([_half_scored(scores, len(found))] if settled != scores.commits else []),
         Figure(title="Languages scored", value=f"{len(found)} of {len(codes)}"),
         Figure(title="Worst language", value=f"{_label(worst)}: {found[worst].mean:.3f}" if worst else None),
     ]
@@ -85,6 +89,12 @@ def _figures(scores: Scores, codes: dict[str, str]) -> Figures:
         mean = macro_average(found, found)
         items.append(Figure(title=f"Mean over the {len(found)} scored", value=mean, kind=Kind.NUMBER))
     return Figures(items=tuple(items))
+
+
+def _half_scored(scores: Scores, num_languages: int) -> Figure:
+    newest = scores.commits[-1]
+    so_far = f"{len(scores.by_commits[newest])} of {num_languages} languages so far, or not by all sites"
+    return Figure(title="Being scored", value=f"commit {newest}", hint=f"{so_far}; counts here once it is whole")
 
 
 def _code_of(language: Language, scores: Mapping[str, Score]) -> str:
@@ -130,7 +140,7 @@ def _table(scores: Scores, codes: dict[str, str], tokens: Mapping[str, int]) -> 
             ("low", "Lowest site", Kind.NUMBER),
             ("high", "Highest site", Kind.NUMBER),
             ("sites", "Sites", Kind.COUNT, "That scored it"),
-            ("tokens", "Tokens seen", Kind.COUNT, "As the sites' jobs counted them; n/a where no trainer can tell"),
+            ("tokens", "Tokens seen", Kind.COUNT, _OF_TOKENS),
             ("commits", "At commit", Kind.COUNT),
         ),
         rows=tuple(rows),

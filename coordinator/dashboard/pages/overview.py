@@ -42,11 +42,11 @@ def _figures(asked: Asked) -> Figures:
 
 
 def _run_row(asked: Asked, run: Run) -> dict[str, Any]:
-    progress = progress_of(run, asked.view.times, asked.now)
+    progress = progress_of(run, asked.view.times, asked.now, asked.liveness.works)
     tally = asked.view.history.tallies.of(run.id)
     return {
         "run": Link(text=run.id, href=f"/run/{run.id}"),
-        "state": state_words(run),
+        "state": state_words(run, asked.liveness.works),
         "progress": progress.share,
         "commits": run.num_commits(),
         "rounds": run.plan.num_rounds,
@@ -70,7 +70,7 @@ def _runs(rows: list[dict[str, Any]]) -> Table:
             ("state", "State"),
             ("progress", "Progress", Kind.RATIO, "Committed of planned rounds"),
             ("commits", "Commits", Kind.COUNT),
-            ("rounds", "of", Kind.COUNT, "Rounds that are planned"),
+            ("rounds", "Planned", Kind.COUNT, "Rounds that are planned"),
             ("open", "Open rounds"),
             ("last", "Last commit", Kind.TIME),
             ("pace", "Per commit", Kind.SECONDS, "Median time between the newest commits"),

@@ -30,13 +30,16 @@ class Progress:
     end: float | None
 
 
-def progress_of(run: Run, times: Times, now: float) -> Progress:
-    """By the pace of the newest commits, from the last one on; the end of a run that does not move recedes."""
+def progress_of(run: Run, times: Times, now: float, works: bool = True) -> Progress:
+    """By the pace of the newest commits, from the last one on; the end of a run that does not move recedes.
+
+    `works`: whether the coordinator does; without it nothing moves, and nobody knows until when.
+    """
     ended = [us / 1e6 for us in commit_times(times.rounds.get(run.id, {}))][-PACE_COMMITS - 1 :]
     steps = [after - before for before, after in pairwise(ended)]
     pace = median(steps) if steps else None
     left = run.plan.num_rounds - run.num_commits()
-    moves = run.state is RunState.RUNNING and pace is not None and left > 0
+    moves = works and run.state is RunState.RUNNING and pace is not None and left > 0
     return Progress(
         share=min(1.0, run.num_commits() / max(1, run.plan.num_rounds)),
         last_commit=ended[-1] if ended else None,

@@ -9,7 +9,7 @@ from coordinator.dashboard.follower import View
 from coordinator.dashboard.liveness import Liveness
 from coordinator.dashboard.page import Notice
 from coordinator.notices.memory import Told
-from coordinator.notices.notice import Severity
+from coordinator.notices.notice import Kind, Severity, key_of
 from coordinator.notices.text import sentences
 from federation.durable import FileSystem
 from federation.errors import UsageError
@@ -66,7 +66,7 @@ class Asked:
 
     def attention(self, run: str = "", site: str = "") -> tuple[Notice, ...]:
         """What somebody should look at: all of it, or what concerns a run or a site."""
-        notices = [told.notice for told in self.told]
+        notices = [told.notice for told in self.told if self.liveness.works or told.notice.key != _AWAY]
         chosen = [n for n in notices if (not run or n.subject_run == run) and (not site or n.subject_site == site)]
         return tuple(
             Notice(tone=_TONES[n.severity], text=_capital(sentences(n.what, n.why)), advice=n.advice) for n in chosen
@@ -77,11 +77,13 @@ class Asked:
         found = [Notice(tone="bad", text=fault, advice=_ADVICE) for fault in self.view.faults]
         if not self.liveness.works:
             text = f"{_capital(self.liveness.sentence)}: this is what was known last."
-            found.insert(0, Notice(tone="bad", text=text))
+            found.insert(0, Notice(tone="bad", text=text, advice=_START))
         return tuple(found)
 
 
 _TONES: Final = {Severity.CRITICAL: "bad", Severity.WARNING: "warn", Severity.INFO: ""}
+_AWAY: Final = key_of(Kind.COORDINATOR_AWAY)
+_START: Final = "Start it again with `coordinator serve`; what was acknowledged is kept."
 _ADVICE: Final = "`federation verify` on the coordinator's directory lists all damage."
 
 

@@ -73,12 +73,13 @@ def missing_page(asked: Asked, name: str) -> Page:
 
 
 def _figures(asked: Asked, run: Run) -> Figures:
-    progress, tally = progress_of(run, asked.view.times, asked.now), asked.view.history.tallies.of(run.id)
+    progress = progress_of(run, asked.view.times, asked.now, asked.liveness.works)
+    tally = asked.view.history.tallies.of(run.id)
     tone = "warn" if run.state in (RunState.PAUSED, RunState.ABORTED) else ""
     why = run.pause.sentence if run.pause else ""
     return Figures(
         items=(
-            Figure(title="State", value=state_words(run), tone=tone, hint=why),
+            Figure(title="State", value=state_words(run, asked.liveness.works), tone=tone, hint=why),
             Figure(title="Committed", value=f"{run.num_commits()} of {run.plan.num_rounds} rounds"),
             Figure(title="Open rounds", value=", ".join(f"no. {number}" for number in run.open_rounds) or "none"),
             Figure(title="Last commit", value=progress.last_commit, kind=Kind.TIME),

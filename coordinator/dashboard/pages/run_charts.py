@@ -10,7 +10,8 @@ from federation.ledger_state import Run
 
 def overall_chart(run: Run, view: View) -> Chart:
     """Mean bits per byte over the languages that every evaluation has, with the best and the worst of them."""
-    by_commits = view.history.scores.of(run).by_commits
+    scores = view.history.scores.of(run)
+    by_commits = {commits: scores.by_commits[commits] for commits in scores.settled}
     common = set.intersection(*(set(scores) for scores in by_commits.values())) if by_commits else set()
 
     def build(last: int | None) -> tuple[Series, ...]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What sites say about themselves: hardware, versions, queues, budgets, hours. n/a where one said nothing."""
 
+from math import floor
 from typing import Any, Final
 
 from coordinator.dashboard.page import Figure, Figures
@@ -27,7 +28,7 @@ def facts_row(seen: SiteSeen | None, now: float) -> dict[str, Any]:
     return {
         "profile": facts.profile or None,
         "hardware": hardware(facts),
-        "certificate": certificate_days(facts, now),
+        "certificate": _whole_days(certificate_days(facts, now)),
         "queue": facts.queue_wait_seconds if facts.queue_wait_seconds >= 0 else None,
         "gpu_hours": used_gpu_hours(facts),
         "window": window_words(facts),
@@ -46,6 +47,10 @@ def hardware(facts: SiteFacts) -> str | None:
 def certificate_days(facts: SiteFacts, now: float) -> float | None:
     """Days until the channel's certificate expires."""
     return (facts.certificate_not_after_us / 1e6 - now) / _DAY if facts.certificate_not_after_us else None
+
+
+def _whole_days(days: float | None) -> int | None:
+    return None if days is None else floor(days)
 
 
 def used_gpu_hours(facts: SiteFacts) -> float | None:
@@ -81,7 +86,7 @@ def facts_figures(seen: SiteSeen | None, now: float) -> Figures | None:
             Figure(title="Versions", value=versions),
             Figure(title="Jobs through", value=facts.launcher or None),
             Figure(title="Courier", value=facts.courier or None),
-            Figure(title="Certificate, days left", value=days, kind=Kind.NUMBER, tone=tone),
+            Figure(title="Certificate, days left", value=_whole_days(days), kind=Kind.COUNT, tone=tone),
             Figure(title="Wait in the queue", value=_known(facts.queue_wait_seconds), kind=Kind.SECONDS),
             Figure(title="Waits now for", value=_known(facts.waiting_seconds), kind=Kind.SECONDS),
             Figure(title="Hours and windows", value=window_words(facts)),

@@ -43,7 +43,7 @@ def sites_page(asked: Asked) -> Page:
             ("hours", "Training hours", Kind.NUMBER, "Time in inner steps whose reports are kept, all runs"),
             ("gpu_hours", "GPU-hours", Kind.NUMBER, "Used by its jobs, all runs"),
             ("queue", "Queue wait", Kind.SECONDS, "Of the newest job that began"),
-            ("certificate", "Certificate", Kind.NUMBER, "Days left"),
+            ("certificate", "Certificate", Kind.COUNT, "Days left"),
             ("window", "Hours and windows"),
         ),
         rows=tuple(rows),

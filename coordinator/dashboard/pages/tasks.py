@@ -2,9 +2,15 @@
 """Scores of benchmark tasks: per site those of the newest model that it scored and that is in force."""
 
 from coordinator.dashboard.tables import Column, Kind, Link, Table
-from federation.languages import sort_key
+from federation.languages import find, sort_key
 from federation.leaves import TasksEvaluatedV1
 from federation.ledger_state import Run
+
+
+def _code(language: str) -> str:
+    """As in the table of languages, with what the task itself says."""
+    found = find(language)
+    return language if found is None or found.code == language else f"{found.code} ({language})"
 
 
 def task_table(run: Run) -> Table:
@@ -19,7 +25,7 @@ def task_table(run: Run) -> Table:
     rows = [
         {
             "task": score.task,
-            "language": score.language,
+            "language": _code(score.language),
             "metric": score.metric,
             "version": score.task_version,
             "site": Link(text=site, href=f"/site/{site}"),
@@ -32,7 +38,7 @@ def task_table(run: Run) -> Table:
         for site, evaluation in newest.items()
         for score in evaluation.scores
     ]
-    rows.sort(key=lambda row: (str(row["task"]), sort_key(str(row["language"])), str(row["metric"])))
+    rows.sort(key=lambda row: (str(row["task"]), sort_key(str(row["language"]).partition(" ")[0]), str(row["metric"])))
     return Table(
         id="tasks",
         title="Benchmark tasks",
@@ -49,5 +55,6 @@ def task_table(run: Run) -> Table:
             Column(key="commits", title="At commit", kind=Kind.COUNT),
         ),
         rows=tuple(rows),
+        note="From, to: the 95 % interval that the site computed.",
         empty="No site has scored a benchmark task of this run.",
     )

@@ -12,6 +12,7 @@ from federation.leaves import Outcome
 from federation.ledger_state import Round, Run
 
 QUEUED: Final = "queued"
+UNREPORTED: Final = "not reported"
 TRAINING: Final = "training"
 UPLOADING: Final = "uploading"
 WAITING: Final = "waiting"
@@ -35,7 +36,8 @@ def timeline(run: Run, times: Times, now: float, first: int | None = None, num_r
         bars=tuple(bars),
         lanes=lanes,
         empty="No round was opened yet.",
-        note="Queued: invited, not training yet. Waiting: its update is decided on, the round goes on without it.",
+        note="Queued: invited, not training yet. Not reported: an update came, nobody heard when it was made. "
+        "Waiting: its update is decided on, the round goes on without it.",
     )
 
 
@@ -49,7 +51,10 @@ def _bars(found: Round, times: RoundTimes, site: str, now: float) -> Iterator[Ba
     training, uploading = times.training_at.get(site), times.uploading_at.get(site)
     ended = times.ended_us / 1e6 or None
     last = max(invited, decided or ended or now)  # our clock may be behind the coordinator's
-    marks = [(QUEUED, invited), (TRAINING, training), (UPLOADING, uploading)]
+    delivered = verdict is not None and bool(verdict.update_digest)
+    was_heard = training is not None or uploading is not None
+    begins = QUEUED if was_heard or not delivered else UNREPORTED
+    marks = [(begins, invited), (TRAINING, training), (UPLOADING, uploading)]
     known = [(phase, at) for phase, at in marks if at is not None and at <= last]
     for (phase, start), (_, end) in zip(known, [*known[1:], ("", last)], strict=True):
         yield _bar(found, site, phase, start, end)

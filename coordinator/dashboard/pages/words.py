@@ -4,7 +4,7 @@
 from typing import Final
 
 from federation.leaves import Outcome, Reason, VerdictV1
-from federation.ledger_state import Round, RoundState, Run
+from federation.ledger_state import Round, RoundState, Run, RunState
 
 _REASONS: Final = {
     Reason.WRONG_ROUND: "the update is of another round",
@@ -60,8 +60,10 @@ def verdict_words(verdict: VerdictV1) -> str:
     return f"{verdict.outcome.value}: {why}{detail}" if why else f"{verdict.outcome.value}{detail}"
 
 
-def state_words(run: Run) -> str:
-    """A run's state, with why where it is paused."""
+def state_words(run: Run, works: bool = True) -> str:
+    """A run's state, with why where it is paused. `works`: whether the coordinator does, without which none goes on."""
+    if not works and run.state is RunState.RUNNING:
+        return f"{run.state.value}, but the coordinator does not work"
     if run.pause is not None and run.pause.reason is not Reason.NONE:
         return f"{run.state.value}: {reason_words(run.pause.reason)}"
     return run.state.value

@@ -10,6 +10,7 @@
   // In the order of drawing: of rounds that overlap, what a site does lies above what it waits for.
   const PHASES = {
     waiting: ["#4f9d69", "\\"], "no update": ["#c9444b", "x"], queued: ["#8795a4", "."],
+    "not reported": ["#7d6f8f", "-"],
     training: ["#2f7fcf", ""], uploading: ["#b07a12", "/"],
   };
   const SVG = "http://www.w3.org/2000/svg";

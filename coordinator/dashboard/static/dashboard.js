@@ -132,6 +132,8 @@
     }
   }
 
+  const zone = document.getElementById("zone");
+  if (zone) zone.textContent = `Times are local (${Intl.DateTimeFormat().resolvedOptions().timeZone}), with UTC on hover.`;
   window.dashboard = { CHART_PAUSE };
   tellTimes();
   setInterval(tellTimes, 10000);

@@ -13,6 +13,7 @@ from coordinator.dashboard.history import History
 from coordinator.dashboard.liveness import Liveness, LivenessWatch
 from coordinator.dashboard.losses import Losses, RoundSteps
 from coordinator.dashboard.pages.run_charts import utilisation
+from coordinator.dashboard.pages.timeline import UNREPORTED, timeline
 from coordinator.dashboard.scores import ScoreBook
 from coordinator.dashboard.tables import Table
 from federation import leaves as lv
@@ -37,6 +38,10 @@ def shown(bench: Bench, leaves: list[lv.Leaf]) -> Bench:
 
 def leaves_of(found: Generated) -> list[lv.Leaf]:
     return [leaf_from_bytes(found.ledger.leaf_bytes(index)) for index in range(found.ledger.size)]
+
+
+def bench_evaluations(found: Generated) -> list[lv.EvaluationRecordedV1]:
+    return [leaf.body for leaf in leaves_of(found) if isinstance(leaf.body, lv.EvaluationRecordedV1)]
 
 
 # --- hostile texts ----------------------------------------------------------------------------------------------------
@@ -151,6 +156,51 @@ def test_scores_of_a_model_that_was_rolled_back_are_not_those_of_its_successor(m
     assert scores.of(3, "deu").mean == 2.0  # type: ignore[union-attr]
 
 
+def test_figures_are_of_a_model_that_is_scored_as_a_whole(bench: Bench) -> None:
+    """Sites score the newest model one after the other; a mean over the first language alone would be a jump."""
+    run = bench.follower.view.state.runs[RUN]
+    book = ScoreBook()
+    for found in (evaluation(1, 0, 1.0), evaluation(1, 0, 3.0, "fra"), evaluation(2, 1, 0.9)):
+        book.add(found)
+    run = replace(run, versions=((Version(number=0, theta_digest=""), Version(number=1, theta_digest="")),))
+    assert book.of(run).commits == [1, 2]
+    assert book.of(run).settled == [1]
+    book.add(replace(evaluation(2, 1, 2.9, "fra"), site="alps"))
+    assert book.of(run).settled == [1, 2]
+    book.add(replace(evaluation(3, 2, 0.8), site="alps"))
+    assert book.of(run).settled == [1, 2]
+
+
+def test_a_half_scored_model_is_named_and_not_counted(auditor: Bench, made: Generated) -> None:
+    newest = max(e.num_commits for e in bench_evaluations(made))
+    assert "Being scored" not in shown(auditor, leaves_of(made)).get("/languages").text
+    leaves, is_first = [], True
+    for leaf in leaves_of(made):
+        if isinstance(body := leaf.body, lv.EvaluationRecordedV1) and body.num_commits == newest:
+            if is_first:
+                leaves.append(replace(leaf, body=replace(body, scores=body.scores[:1])))
+            is_first = False
+        else:
+            leaves.append(leaf)
+    page = shown(auditor, leaves).get("/languages").text
+    assert "Being scored" in page
+    assert f"commit {newest}" in page
+
+
+def test_a_site_whose_phases_nobody_heard_was_not_queued_all_the_time(auditor: Bench) -> None:
+    view = auditor.follower.view
+    run = view.state.runs[RUN]
+    number = max(n for n, found in run.rounds.items() if found.commit)
+    heard = timeline(run, view.times, NOW, first=number, num_rounds=1)
+    assert UNREPORTED not in {bar.phase for bar in heard.bars}
+    times = view.times.rounds[RUN][number]
+    silent = replace(view.times, rounds={RUN: {number: replace(times, training_at={}, uploading_at={})}})
+    bars = timeline(run, silent, NOW, first=number, num_rounds=1).bars
+    delivered = {site for site, verdict in run.rounds[number].verdicts.items() if verdict.update_digest}
+    assert delivered
+    assert {bar.lane for bar in bars if bar.phase == UNREPORTED} == delivered
+
+
 def test_a_member_that_the_roster_dropped_keeps_its_page(auditor: Bench) -> None:
     view = auditor.follower.view
     state = replace(view.state, sites=tuple(site for site in view.state.sites if site != "alps"))
@@ -183,6 +233,21 @@ def test_a_directory_that_cannot_be_read_is_said_until_it_can(auditor: Bench) ->
     auditor.follower.fault("reading the directory", "")
     auditor.gallery.forget()
     assert "no permission" not in auditor.get("/").text
+
+
+def test_no_run_goes_on_without_its_coordinator(auditor: Bench) -> None:
+    view, now = auditor.follower.view, auditor.clock.now
+    running = replace(view.state.runs[RUN], state=RunState.RUNNING)
+    state = replace(view.state, runs={RUN: running})
+    auditor.follower.view = replace(view, state=state, number=view.number + 1)
+    table = auditor.gallery.page("/", True, now, whole=True).table("runs")
+    assert table is not None
+    assert (table.rows[0]["state"], table.rows[0]["end"] is None) == ("running", False)
+    auditor.gallery.liveness = Liveness(works=False, since=now, sentence="the coordinator was stopped")
+    table = auditor.gallery.page("/", True, now, whole=True).table("runs")
+    assert table is not None
+    assert table.rows[0]["end"] is None
+    assert "does not work" in table.rows[0]["state"]
 
 
 def test_a_coordinator_that_went_away_is_said_on_every_page(auditor: Bench) -> None:
@@ -273,7 +338,7 @@ def test_before_and_after_are_the_two_newest_models(bench: Bench, made: Generate
 
 
 def test_models_scored_in_other_languages_have_no_common_chart(bench: Bench, made: Generated) -> None:
-    bench = scored(bench, made, {"deu": 4.0}, {"fra": 1.0})
+    bench = scored(bench, made, {"deu": 4.0}, {"fra": 1.0}, {"fra": 1.0})
     bench.enter()
     assert bench.get(f"/run/{RUN}").status_code == 200
     assert bench.get(f"/run/{RUN}?chart=bits").json()["series"] == []

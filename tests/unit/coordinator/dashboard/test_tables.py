@@ -49,6 +49,12 @@ def test_n_a_is_not_0() -> None:
     assert exported(table(None, 0, NAN)) == ["", "0", ""]
 
 
+def test_what_is_small_is_not_shown_as_nothing() -> None:
+    assert [show(value, kind=Kind.NUMBER) for value in (0.0, -0.0004, 0.0006)] == ["0.000", "-4e-04", "0.001"]
+    shown = ["0 s", "under 1 ms", "1 ms", "-250 ms", "1.2 s"]
+    assert [show(seconds, kind=Kind.SECONDS) for seconds in (0, 3e-6, 0.0006, -0.25, 1.25)] == shown
+
+
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x")'])
 def test_a_text_is_no_formula_for_a_spreadsheet(text: str) -> None:
     (cell,) = exported(table(text, kind=Kind.TEXT))
