@@ -51,6 +51,8 @@ def serve(directory: Path, listen: str | None, verbose: bool, parent: int) -> No
         section = section.with_listen(listen or LISTEN)
     server = server_class(fs=fs, config=config, section=section)
     click.echo(f"dashboard of {server.follower.view.consortium}: {server.url}")
+    if other := server.other():
+        click.echo(f"another dashboard of this directory answers at {other}; new links lead to this one")
     if server.fingerprint:
         click.echo(f"its own certificate, SHA-256: {server.fingerprint}")
     server.run(parent)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -82,6 +83,19 @@ class DashboardServer:
         host, port = self._socket.getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
+    def other(self) -> str:
+        """Where another dashboard of this directory answers, "" if none does."""
+        noted = self._noted()
+        parts = urlsplit(noted)
+        try:
+            socket.create_connection((parts.hostname or "", parts.port or 443), timeout=1.0).close()
+        except (OSError, ValueError):
+            return ""
+        return "" if noted == self.url else noted
+
+    def _noted(self) -> str:
+        return self.fs.read(ADDRESS).decode(errors="replace").strip() if self.fs.exists(ADDRESS) else ""
+
     def run(self, parent: int = 0) -> None:
         """Serves until SIGTERM or SIGINT, or until the process with id `parent` is gone, if one is given."""
         config = web_config(self.dashboard.application())
@@ -100,7 +114,8 @@ class DashboardServer:
         finally:
             following.cancel()
             self.watchman.close()
-            self.fs.remove(ADDRESS)
+            if self._noted() == self.url:  # else another one has begun meanwhile, and links name that
+                self.fs.remove(ADDRESS)
 
     async def _follow(self, server: uvicorn.Server, parent: int) -> None:
         """Looks several times a second; viewers are told when the pace says so."""

@@ -77,3 +77,15 @@ def test_it_ends_when_the_process_that_started_it_is_gone(tmp_path: Path) -> Non
     said = run_command("coordinator", "dashboard", "serve", directory, "--listen", "127.0.0.1:0", "--parent", somebody)
     assert "dashboard of eu: https://127.0.0.1:" in said
     assert not (directory / ADDRESS).exists()
+
+
+def test_a_second_one_says_that_it_is_the_second(tmp_path: Path) -> None:
+    """New links lead to it; where it ends first, the address of the first is not lost with it."""
+    directory = tmp_path / "coordinator"
+    small(directory, num_rounds=1, num_sites=1).close()
+    with DashboardProcess(directory=directory) as first:
+        said = run_command("coordinator", "dashboard", "serve", directory, "--listen", "127.0.0.1:0", "--parent", "1")
+        assert f"another dashboard of this directory answers at {first.url}" in said
+    (directory / ADDRESS).write_text("https://127.0.0.1:1")  # of one that was killed
+    said = run_command("coordinator", "dashboard", "serve", directory, "--listen", "127.0.0.1:0", "--parent", "1")
+    assert "another dashboard" not in said
