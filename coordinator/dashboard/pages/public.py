@@ -8,7 +8,6 @@ from coordinator.dashboard.page import Figure, Figures, Page, Section
 from coordinator.dashboard.pages.progress import progress_of
 from coordinator.dashboard.pages.request import Asked
 from coordinator.dashboard.pages.run_charts import overall_chart
-from coordinator.dashboard.pages.words import state_words
 from coordinator.dashboard.public_fields import PUBLIC_FIELDS
 from coordinator.dashboard.tables import Column, Kind, Table
 from federation.errors import UsageError
@@ -56,7 +55,7 @@ def public_page(asked: Asked) -> Page:
 def _fields(asked: Asked, run: Run) -> dict[str, object]:
     progress = progress_of(run, asked.view.times, asked.now, asked.liveness.works)
     return {
-        "state": state_words(run, asked.liveness.works),
+        "state": run.state.value,  # why a run is paused is not for everybody
         "progress": progress.share,
         "commits": run.num_commits(),
         "end": progress.end,

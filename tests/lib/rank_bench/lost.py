@@ -18,6 +18,7 @@ import torch.distributed as dist
 from site_agent.inner_loop.team import RankLostError, Team, gather_teams
 
 SILENCE_SECONDS = 3.0
+NOTICE_SECONDS = 30.0
 
 
 def killed(team: Team) -> None:
@@ -82,7 +83,16 @@ def main(case: str, directory: Path) -> None:
     except RankLostError as error:
         (directory / f"{case}.{team.rank}").write_text(error.diagnostics())
         team.outlast_leader()
+        if team.leads:
+            wait_for_the_other(directory / f"{case}.2")
     os._exit(0)
+
+
+def wait_for_the_other(said: Path) -> None:
+    """Rank 2 may notice late on a busy machine, and would find rank 0 gone as well."""
+    deadline = time.monotonic() + NOTICE_SECONDS
+    while not said.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 if __name__ == "__main__":
